@@ -1,0 +1,47 @@
+# Two commands on a fresh machine: `make quickstart` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+STAMP := $(VENV)/.ready
+
+.PHONY: setup quickstart test test-slow lint types imports benchmark clean
+
+quickstart: setup
+	$(BIN)/algoprog quickstart
+
+setup: $(STAMP)
+
+# torch first and alone, so that nothing else chooses its version; then deepspeed, whose build needs that torch.
+$(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and f"error: Python {v[0]}.{v[1]} found, 3.11 or 3.12 needed; say make PYTHON=/path/to/python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "setuptools>=77.0.3,<82" wheel packaging ninja
+	$(PIP) torch numpy
+	DS_BUILD_OPS=0 $(PIP) --no-build-isolation deepspeed
+	$(PIP) --no-build-isolation -e ".[dev]"
+	@touch $@
+
+# Tests that time or count processes want both cores to themselves, so the suite runs in one process.
+test: setup
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+benchmark: setup
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -1,0 +1,112 @@
+"""The LSTM language model: embedding, a stack of LSTM layers, tied head. No residuals, no projections, no norms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from algoprog import kernels
+from algoprog.config import LstmConfig
+from algoprog.flops import FlopCount, lstm_flops
+from algoprog.models.layers import VocabularyHead
+
+State = list[tuple[Tensor, Tensor]]
+
+
+class LstmLayer(nn.Module):
+    """One layer D -> D with PyTorch's parameter shapes and gate order (i, f, g, o)."""
+
+    def __init__(self, config: LstmConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.width = width = config.width
+        self.weight_ih = nn.Parameter(torch.empty(4 * width, width))
+        self.weight_hh = nn.Parameter(torch.empty(4 * width, width))
+        self.bias_ih = nn.Parameter(torch.zeros(4 * width)) if config.bias else None
+        self.bias_hh = nn.Parameter(torch.zeros(4 * width)) if config.bias else None
+        self._init(config, generator)
+
+    @torch.no_grad()
+    def _init(self, config: LstmConfig, generator: torch.Generator) -> None:
+        nn.init.xavier_uniform_(self.weight_ih, generator=generator)
+        if config.recurrent_init == "orthogonal":
+            nn.init.orthogonal_(self.weight_hh, generator=generator)
+        else:
+            nn.init.xavier_uniform_(self.weight_hh, generator=generator)
+        for bias in (self.bias_ih, self.bias_hh):
+            if bias is not None:
+                bias[self.width : 2 * self.width] = config.forget_bias / 2
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x: [B, T, D]; state: (h, c), each [1, B, D]."""
+        biases = None if self.bias_ih is None or self.bias_hh is None else (self.bias_ih, self.bias_hh)
+        return kernels.lstm(x, state, (self.weight_ih, self.weight_hh), biases)
+
+    def flops(self, tokens: int) -> FlopCount:
+        return lstm_flops(self.width, self.width, tokens)
+
+
+class LstmModel(nn.Module):
+    """Token ids and a carried state in, summed next-token loss and the next state out.
+
+    Gradients flow through at most ``bptt`` steps: the sequence is cut into windows and the state is detached between them.
+    """
+
+    def __init__(self, config: LstmConfig, generator: torch.Generator, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.config, self.compute_dtype = config, compute_dtype
+        self.embedding = nn.Parameter(torch.empty(config.vocab, config.width))
+        self.layers = nn.ModuleList(LstmLayer(config, generator) for _ in range(config.depth))
+        self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied)
+        with torch.no_grad():
+            nn.init.xavier_uniform_(self.embedding, generator=generator)
+            if self.head.weight is not None:
+                nn.init.xavier_uniform_(self.head.weight, generator=generator)
+
+    def zero_state(self, batch: int) -> State:
+        """The state before any token: (h, c) of zeros per layer, each [1, B, D]."""
+        shape = (1, batch, self.config.width)
+        zeros = torch.zeros(shape, dtype=self.compute_dtype, device=self.embedding.device)
+        return [(zeros, zeros) for _ in self.layers]
+
+    def forward(
+        self, inputs: Tensor, targets: Tensor, state: State | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """Sum of the loss in nats over the targets, and the detached state after the last token.
+
+        inputs, targets: [B, T] int64, target -100 is not scored; ``state`` None starts from zeros. ``generator`` draws the
+        dropout masks while training.
+        """
+        B, T = inputs.shape
+        state = self.zero_state(B) if state is None else state
+        x = nn.functional.embedding(inputs, self.embedding).to(self.compute_dtype)
+        outputs = []
+        for window in x.split(self.config.bptt if self.training else T, dim=1):
+            y, state = self._run(window, state, generator)
+            state = [(h.detach(), c.detach()) for h, c in state]
+            outputs.append(y)
+        hidden = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return self.head(hidden, self.embedding, targets), state
+
+    def _run(self, x: Tensor, state: State, generator: torch.Generator | None) -> tuple[Tensor, State]:
+        after = []
+        x = self._drop(x, generator)
+        for layer, before in zip(self.layers, state, strict=True):
+            x, last = layer(x, before)
+            x = self._drop(x, generator)
+            after.append(last)
+        return x, after
+
+    def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Inverted dropout with masks from ``generator``, so that a mask depends on (seed, step) only."""
+        p = self.config.dropout
+        if not self.training or p == 0:
+            return x
+        keep = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
+        return x * keep / (1 - p)
+
+    def flops(self, tokens: int) -> FlopCount:
+        """FLOPs of one sequence of ``tokens`` positions."""
+        total = self.head.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
+        for layer in self.layers:
+            total = total + layer.flops(tokens)
+        return total

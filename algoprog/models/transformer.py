@@ -1,0 +1,116 @@
+"""The decoder-only transformer: ``modern`` and ``retro`` are two settings of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from algoprog.config import TransformerConfig
+from algoprog.flops import FlopCount
+from algoprog.models.layers import (
+    CausalSelfAttention,
+    Linear,
+    Mlp,
+    VocabularyHead,
+    block_norm,
+    final_norm,
+    rotary_tables,
+    sinusoidal_table,
+)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each with a residual and a norm before (``pre``) or after (``post``) it."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.pre = config.norm_placement == "pre"
+        self.attention, self.attention_norm = CausalSelfAttention(config), block_norm(config)
+        self.mlp, self.mlp_norm = Mlp(config), block_norm(config)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        if self.pre:
+            x = x + self.attention(self.attention_norm(x), rotary)
+            return x + self.mlp(self.mlp_norm(x))
+        x = self.attention_norm(x + self.attention(x, rotary))
+        return self.mlp_norm(x + self.mlp(x))
+
+    def flops(self, tokens: int) -> FlopCount:
+        return self.attention.flops(tokens) + self.mlp.flops(tokens)
+
+
+class Transformer(nn.Module):
+    """Token ids in, summed next-token loss out. Stateless: ``state`` passes through as None."""
+
+    def __init__(self, config: TransformerConfig, generator: torch.Generator, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.config, self.compute_dtype = config, compute_dtype
+        self.embedding = nn.Parameter(torch.empty(config.vocab, config.width))
+        learned = config.position == "learned"
+        self.positions = nn.Parameter(torch.empty(config.context, config.width)) if learned else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = final_norm(config)
+        self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied)
+        self._register_tables()
+        self._init(generator)
+
+    def _register_tables(self) -> None:
+        config = self.config
+        if config.position == "rotary":
+            cos, sin = rotary_tables(config.context, config.width // config.heads, config.rotary_base)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
+        elif config.position == "sinusoidal":
+            self.register_buffer("table", sinusoidal_table(config.context, config.width), persistent=False)
+
+    @torch.no_grad()
+    def _init(self, generator: torch.Generator) -> None:
+        config = self.config
+        scaled = config.init == "transformer_scaled"
+        block_std = config.init_std / math.sqrt(2 * config.depth) if scaled else config.init_std
+        vocab_std = config.init_std / math.sqrt(config.depth) if scaled else config.init_std
+        self.embedding.normal_(0.0, vocab_std, generator=generator)
+        if self.positions is not None:
+            self.positions.normal_(0.0, config.init_std, generator=generator)
+        if self.head.weight is not None:
+            self.head.weight.normal_(0.0, vocab_std, generator=generator)
+        for module in self.blocks.modules():
+            if isinstance(module, Linear):
+                self._init_linear(module, block_std, generator)
+
+    def _init_linear(self, linear: Linear, std: float, generator: torch.Generator) -> None:
+        if self.config.init == "xavier_uniform":
+            nn.init.xavier_uniform_(linear.weight, generator=generator)
+        elif self.config.init == "kaiming_normal":
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)
+        else:
+            linear.weight.normal_(0.0, std, generator=generator)
+        if linear.bias is not None:
+            linear.bias.zero_()
+
+    def forward(
+        self, inputs: Tensor, targets: Tensor, state: None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, None]:
+        """Sum of the loss in nats over the targets. inputs, targets: [B, T] int64, target -100 is not scored."""
+        x, rotary = self._embed(inputs)
+        for block in self.blocks:
+            x = block(x, rotary)
+        return self.head(self.norm(x), self.embedding, targets), None
+
+    def _embed(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        T = inputs.shape[1]
+        x = nn.functional.embedding(inputs, self.embedding)
+        if self.config.position == "rotary":
+            return x.to(self.compute_dtype), (self.cos[:T], self.sin[:T])
+        if self.positions is not None:
+            return (x + self.positions[:T]).to(self.compute_dtype), None
+        return (x * math.sqrt(self.config.width) + self.table[:T]).to(self.compute_dtype), None
+
+    def flops(self, tokens: int) -> FlopCount:
+        """FLOPs of one sequence of ``tokens`` positions."""
+        total = self.head.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
+        for block in self.blocks:
+            total = total + block.flops(tokens)
+        return total

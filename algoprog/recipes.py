@@ -1,0 +1,159 @@
+"""Presets by name, and the rules that turn one into a :class:`~algoprog.config.RunConfig` at a width.
+
+A preset is a YAML file ``configs/arch/NAME.yaml``: model settings, optimiser, schedule, batch and a learning-rate law
+``lr = coefficient * width^exponent``. ``depth`` and ``heads`` may be ``width/16`` (the study's shape rule). ``extends``
+names the preset that a file changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from algoprog.config import (
+    BudgetConfig,
+    Count,
+    DataConfig,
+    Frozen,
+    InputError,
+    Positive,
+    RunConfig,
+    ScheduleConfig,
+    parse,
+    read_yaml,
+    tokenizer_vocabulary,
+    unknown_key,
+)
+
+CONFIGS = Path(__file__).parent / "configs"
+Overrides = Mapping[str, Any]
+
+
+class LrLaw(Frozen):
+    """Peak learning rate as a function of width."""
+
+    coefficient: Positive
+    exponent: float
+
+    def at(self, width: int) -> float:
+        return float(f"{self.coefficient * width**self.exponent:.6g}")
+
+
+class Recipe(Frozen):
+    """A preset as written: settings without width, vocabulary and budget."""
+
+    description: str
+    source: str
+    model: dict[str, Any]
+    data: dict[str, Any] = {}
+    optim: dict[str, Any]
+    lr: LrLaw | Positive
+    schedule: ScheduleConfig = ScheduleConfig()
+    batch: Count = 64
+
+
+def preset_names() -> list[str]:
+    """Names of all architecture presets."""
+    return sorted(path.stem for path in (CONFIGS / "arch").glob("*.yaml"))
+
+
+def load_recipe(arch: str) -> Recipe:
+    """The preset called ``arch``.
+
+    Raises:
+        InputError: there is none; the nearest name is given.
+    """
+    if arch not in preset_names():
+        raise unknown_key(arch, preset_names(), where="arch", kind="architecture")
+    return parse(Recipe, _read_preset(arch), CONFIGS / "arch" / f"{arch}.yaml")
+
+
+def _read_preset(arch: str) -> dict[str, Any]:
+    values = read_yaml(CONFIGS / "arch" / f"{arch}.yaml")
+    base = values.pop("extends", None)
+    return values if base is None else merge(_read_preset(base), values)
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``change``, nested mappings merged key by key."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def resolve(
+    arch: str,
+    width: int,
+    budget: BudgetConfig,
+    *,
+    data: Overrides | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    overrides: Overrides | None = None,
+    where: object = "run",
+) -> RunConfig:
+    """The run of preset ``arch`` at ``width`` under ``budget``, with nested ``overrides`` of any config key.
+
+    Raises:
+        InputError: unknown preset, unknown key (the nearest one is named), or values that do not fit together.
+    """
+    recipe = load_recipe(arch)
+    width = _whole(width, "width", where)
+    values: dict[str, Any] = {
+        "arch": arch,
+        "model": {**recipe.model, "width": width},
+        "data": merge(data or {}, recipe.data),
+        "optim": dict(recipe.optim),
+        "schedule": recipe.schedule.model_dump(),
+        "batch": recipe.batch,
+        "budget": budget.model_dump(exclude_none=True),
+        "seed": seed,
+        "precision": precision,
+    }
+    values = merge(values, overrides or {})
+    if lr is not None:
+        values["optim"]["lr"] = lr
+    values["optim"].setdefault("lr", recipe.lr.at(width) if isinstance(recipe.lr, LrLaw) else recipe.lr)
+    _apply_shape_rules(values["model"], width)
+    values["model"].setdefault("vocab", tokenizer_vocabulary(parse(DataConfig, values["data"], where).tokenizer))
+    return parse(RunConfig, values, where)
+
+
+def _whole(value: object, name: str, where: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise InputError(f"{name} is not a positive whole number", where=where, got=str(value), expected="a width like 64")
+    return value
+
+
+def _apply_shape_rules(model: dict[str, Any], width: int) -> None:
+    """Replace ``width/16`` by numbers: depth max(1, round(width/16)) with banker's rounding (the study's rule); heads the
+    same number, lowered until it divides the width."""
+    layers = max(1, round(width / 16))
+    if model.get("depth") == "width/16":
+        model["depth"] = layers
+    if model.get("heads") == "width/16":
+        model["heads"] = max(h for h in range(1, layers + 1) if width % h == 0)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """``["model.depth=4", "optim.clip=null"]`` as nested overrides; values are YAML.
+
+    Raises:
+        InputError: a setting without ``=``.
+    """
+    import yaml
+
+    nested: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise InputError("not a setting", where="--set", got=setting, expected="KEY=VALUE, for example model.depth=4")
+        value: Any = yaml.safe_load(text)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = merge(nested, value)
+    return nested

@@ -1,0 +1,188 @@
+"""What `algoprog plan`, `sweep`, `status` and `runs export` do."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from algoprog.config import InputError, unknown_key
+from algoprog.data.store import TokenStore
+from algoprog.data.tokens import open_store, prepare
+from algoprog.sweep.driver import count_states, run_sweep
+from algoprog.sweep.executors import Executor, LocalExecutor, time_shapes
+from algoprog.sweep.plan import PlannedRun, SweepConfig, check_data, expand, load_sweep
+from algoprog.sweep.progress import show_progress
+from algoprog.sweep.store import FINISHED, open_for_reading
+from algoprog.training.commands import resolve_precision
+
+Json = dict[str, Any]
+
+
+def read_plan(file: str, precision: str) -> tuple[SweepConfig, list[PlannedRun]]:
+    """A sweep file and its runs.
+
+    Raises:
+        InputError: see :func:`algoprog.sweep.plan.load_sweep` and :func:`algoprog.sweep.plan.expand`.
+    """
+    sweep = load_sweep(file)
+    runs = expand(sweep, resolve_precision(precision), file)
+    check_data(runs, sweep.data)
+    return sweep, runs
+
+
+def plan(file: str, precision: str, workers: int | None, threads: int) -> Json:
+    """The runs with exact work and, from a few timed steps of every shape, seconds and memory. Writes nothing."""
+    sweep, runs = read_plan(file, precision)
+    tokens = _prepared(sweep)
+    shapes = {run.shape: run for run in sorted(runs, key=lambda run: run.work.flops_per_step)}
+    configs = [run.config.model_dump(mode="json") for run in shapes.values()]
+    costs = dict(zip(shapes, time_shapes(configs, threads, _count_shapes(len(configs))), strict=True))
+    workers = workers or default_workers(threads)
+    rows = [_plan_row(run, costs[run.shape], tokens) for run in runs]
+    seconds = sum(row["seconds"] for row in rows)
+    return {
+        "sweep": sweep.name,
+        "runs": rows,
+        "total_flops": sum(row["flops"] for row in rows),
+        "total_tokens": sum(row["tokens"] for row in rows),
+        "workers": workers,
+        "worker_seconds": seconds,
+        "wall_seconds": max(seconds / workers, max(row["seconds"] for row in rows)),
+        "seconds_include": "training; evaluation and start-up come on top",
+        "data": None if tokens is None else tokens.fingerprint,
+    }
+
+
+def _prepared(sweep: SweepConfig) -> TokenStore | None:
+    try:
+        return open_store(sweep.data)
+    except InputError:
+        return None  # The plan is still exact without tokens; run names and epochs are shown as unknown.
+
+
+def _count_shapes(total: int) -> Any:
+    return lambda done: print(f"timed {done} of {total} shapes", file=sys.stderr, flush=True)
+
+
+def _plan_row(run: PlannedRun, cost: Mapping[str, Any], tokens: TokenStore | None) -> Json:
+    config, work = run.config, run.work
+    return {
+        "run": None if tokens is None else config.digest(tokens.fingerprint),
+        "arch": config.arch,
+        "width": config.model.width,
+        "depth": config.model.depth,
+        "seed": config.seed,
+        "lr": config.optim.lr,
+        "params": work.params,
+        "steps": work.steps,
+        "tokens": work.tokens,
+        "epochs": None if tokens is None else work.tokens / len(tokens.train),
+        "flops": work.flops,
+        "seconds": work.steps * cost["seconds_per_step"],
+        "memory_bytes": cost["peak_memory_bytes"],
+    }
+
+
+def default_workers(threads: int) -> int:
+    """One worker per GPU; on a CPU as many as fill the cores."""
+    return _gpus() or max(1, (os.cpu_count() or 1) // threads)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def make_executor(name: str, tokens: TokenStore, out: Path, workers: int | None, threads: int) -> Executor:
+    """The executor called ``name``.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name != "local":
+        raise unknown_key(name, ["local"], where="--executor", kind="executor")
+    return LocalExecutor(
+        tokens=tokens.path,
+        logs=out / "logs",
+        checkpoints=out / "checkpoints",
+        workers=workers or default_workers(threads),
+        threads=threads,
+        gpus=_gpus(),
+    )
+
+
+def sweep(file: str, out: Path, executor: str, precision: str, workers: int | None, threads: int) -> Json:
+    """Run or resume a sweep file into ``out``."""
+    config, runs = read_plan(file, precision)
+    tokens = prepare(config.data)
+    pool = make_executor(executor, tokens, out, workers, threads)
+    summary = run_sweep(config, runs, tokens, pool, out, show_progress())
+    return {
+        "out": str(out),
+        "planned": summary.planned,
+        "executed": summary.executed,
+        "complete": summary.complete,
+        **{state: summary.states.get(state, 0) for state in ("done", "diverged", "failed")},
+    }
+
+
+def status(folder: Path) -> Json:
+    """States of all runs, and what failed and why."""
+    with open_for_reading(folder) as store:
+        runs, attempts, meta = store.runs(), store.attempts(), store.meta()
+    left = [run for run in runs if run["state"] not in FINISHED]
+    return {
+        "sweep": meta.get("sweep", {}).get("name"),
+        "total": len(runs),
+        "states": count_states(runs),
+        "flops_done": sum(run["flops"] for run in runs if run["state"] in FINISHED),
+        "flops_left": sum(run["flops"] for run in left),
+        "runs": [{key: run[key] for key in ("digest", "arch", "width", "seed", "flops", "state")} for run in runs],
+        "problems": [
+            {"run": attempt["digest"], "outcome": attempt["outcome"], "message": attempt["message"]}
+            for attempt in attempts
+            if attempt["outcome"] in ("failed", "retry", "diverged")
+        ],
+    }
+
+
+def export(folder: Path, format: str, output: Path | None) -> Json:
+    """Write the finished runs as CSV or Parquet.
+
+    Raises:
+        InputError: unknown format, no finished runs, or pyarrow is missing for Parquet.
+    """
+    if format not in ("csv", "parquet"):
+        raise unknown_key(format, ["csv", "parquet"], where="--format", kind="format")
+    with open_for_reading(folder) as store:
+        points = store.points()
+    if not points:
+        raise InputError("no finished runs to export", where=folder)
+    path = output or folder / f"runs.{format}"
+    try:
+        (_write_csv if format == "csv" else _write_parquet)(points, path)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error})", where=path) from None
+    return {"file": str(path), "rows": len(points), "format": format}
+
+
+def _write_csv(points: list[Json], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(points[0]))
+        writer.writeheader()
+        writer.writerows({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in p.items()} for p in points)
+
+
+def _write_parquet(points: list[Json], path: Path) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise InputError("Parquet needs pyarrow", remedy='pip install "algoprog[parquet]", or use --format csv') from None
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(points), path)

@@ -1,0 +1,121 @@
+"""Run or resume a sweep: plan in, store out. The driver is the only process that writes the store."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from algoprog.data.store import TokenStore
+from algoprog.sweep.executors import Executor, Task
+from algoprog.sweep.plan import PlannedRun, SweepConfig
+from algoprog.sweep.provenance import software
+from algoprog.sweep.store import FINISHED, Store, open_for_driving
+
+
+class Progress(Protocol):
+    """Who watches: told of every change, and regularly."""
+
+    def begin(self, total: int, done: int) -> None: ...
+    def started(self, run: Mapping[str, Any]) -> None: ...
+    def advanced(self, run: Mapping[str, Any], row: Mapping[str, Any]) -> None: ...
+    def ended(self, run: Mapping[str, Any], outcome: str, result: Mapping[str, Any] | None) -> None: ...
+    def tick(self) -> None: ...
+    def end(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """How many runs of the plan are in which state, and how many were executed by this call."""
+
+    planned: int
+    executed: int
+    states: Mapping[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run ended: done or diverged."""
+        return sum(self.states.get(state, 0) for state in FINISHED) == self.planned
+
+
+def run_sweep(
+    sweep: SweepConfig, runs: Sequence[PlannedRun], tokens: TokenStore, executor: Executor, out: Path, progress: Progress
+) -> SweepSummary:
+    """Execute the runs that the store in ``out`` does not hold as finished.
+
+    Raises:
+        InputError: the store cannot be driven (locked, newer, unwritable).
+        KeyboardInterrupt: passed on after workers have saved; the same call continues.
+    """
+    with open_for_driving(out) as store:
+        rows = [run.row(tokens.fingerprint) for run in runs]
+        store.set_meta(describe_sweep(sweep, tokens, out))
+        store.add_runs(rows)
+        store.reset_interrupted()
+        planned = {row["digest"] for row in rows}
+        known = {run["digest"]: run for run in store.runs() if run["digest"] in planned}
+        tasks = [
+            Task(digest, run["config"], cost=run["flops"]) for digest, run in known.items() if run["state"] not in FINISHED
+        ]
+        progress.begin(len(known), len(known) - len(tasks))
+        try:
+            executor.run(tasks, _Recorder(store, known, progress))
+        finally:
+            progress.end()
+        return SweepSummary(len(known), len(tasks), count_states(run for run in store.runs() if run["digest"] in planned))
+
+
+def count_states(runs: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many of the store's runs are in each state."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run["state"]] = counts.get(run["state"], 0) + 1
+    return counts
+
+
+def describe_sweep(sweep: SweepConfig, tokens: TokenStore, out: Path) -> dict[str, Any]:
+    """What the store says about itself: the plan, the data, the software and the command that repeats it."""
+    return {
+        "sweep": sweep.model_dump(mode="json"),
+        "data": {
+            "fingerprint": tokens.fingerprint,
+            "train_tokens": len(tokens.train),
+            "validation_tokens": len(tokens.validation),
+            "validation_bytes": tokens.validation_bytes,
+            **json.loads(json.dumps(dict(tokens.meta), default=str)),
+        },
+        "software": software(),
+        "command": command_line(),
+    }
+
+
+def command_line() -> str:
+    """The command that started this process, by its public name."""
+    arguments = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return shlex.join(["algoprog" if arguments[0] in ("__main__.py", "cli.py") else arguments[0], *arguments[1:]])
+
+
+class _Recorder:
+    """Writes what workers report into the store and shows it."""
+
+    def __init__(self, store: Store, runs: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+        self.store, self.runs, self.progress = store, runs, progress
+
+    def started(self, digest: str, worker: str, provenance: Mapping[str, Any]) -> None:
+        self.store.start_attempt(digest, worker, provenance)
+        self.progress.started(self.runs[digest])
+
+    def metrics(self, digest: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.store.add_metrics(digest, rows)
+        self.progress.advanced(self.runs[digest], rows[-1])
+
+    def ended(self, digest: str, outcome: str, message: str | None, result: Mapping[str, Any] | None) -> None:
+        self.store.end_attempt(digest, outcome, message, result)
+        self.progress.ended(self.runs[digest], outcome, result)
+
+    def tick(self) -> None:
+        self.progress.tick()

@@ -1,0 +1,1 @@
+"""Training one run: :func:`algoprog.training.loop.train` over an engine."""

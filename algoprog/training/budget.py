@@ -1,0 +1,52 @@
+"""From a budget to whole optimiser steps. A run takes the most whole steps that fit; the rest is reported, not rounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from algoprog.config import InputError, RunConfig
+from algoprog.models import model_flops, parameter_count
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run will do. FLOPs are training FLOPs in the convention ``causal_exact``; tokens are training targets."""
+
+    params: int
+    steps: int
+    tokens_per_step: int
+    flops_per_step: int
+    forward_flops_per_sequence: int
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.tokens_per_step
+
+    @property
+    def flops(self) -> int:
+        return self.steps * self.flops_per_step
+
+
+def plan_work(config: RunConfig) -> Work:
+    """Exact work of a run.
+
+    Raises:
+        InputError: the budget does not pay for one step.
+    """
+    params = parameter_count(config.model)
+    per_sequence = model_flops(config.model)
+    flops_per_step = per_sequence.training_total * config.batch
+    tokens_per_step = config.batch * config.model.context
+    budget = config.budget
+    if budget.flops is not None:
+        unit, target, price = "FLOPs", budget.flops, flops_per_step
+    else:
+        wanted = budget.tokens if budget.tokens is not None else int((budget.tokens_per_param or 0) * params)
+        unit, target, price = "tokens", wanted, tokens_per_step
+    if target < price:
+        raise InputError(
+            f"budget of {target:.3g} {unit} is below one step of {config.arch} at width {config.model.width}",
+            expected=f"at least {price:.3g} {unit}",
+            remedy=f"raise the budget or lower batch ({config.batch}) or model.context ({config.model.context})",
+        )
+    return Work(params, target // price, tokens_per_step, flops_per_step, per_sequence.forward_total)

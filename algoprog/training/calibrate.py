@@ -1,0 +1,60 @@
+"""How long a step takes here: a few real steps of the real loop on random tokens."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from algoprog.config import BudgetConfig, RunConfig
+from algoprog.data.store import TokenStore
+from algoprog.training.engines import Engine
+from algoprog.training.loop import train
+
+TIMED_STEPS = 4
+VALIDATION_TOKENS = 1025
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds per training step, and the largest memory of this process so far (device memory on a GPU)."""
+
+    seconds_per_step: float
+    peak_memory_bytes: int
+
+
+def time_step(config: RunConfig, engine: Engine) -> StepCost:
+    """Time ``config``'s step after one warm-up step."""
+    tokens_per_step = config.batch * config.model.context
+    store = random_store(config.model.vocab, tokens_per_step + config.batch + config.model.context)
+    seconds = []
+    for steps in (1, TIMED_STEPS):
+        short = config.model_copy(update={"budget": BudgetConfig(tokens=steps * tokens_per_step)})
+        seconds.append(train(short, store, engine).seconds["train"])
+    return StepCost(seconds[-1] / TIMED_STEPS, _peak_memory_bytes())
+
+
+def random_store(vocab: int, train_tokens: int) -> TokenStore:
+    """A token store in memory with uniformly random ids, for timing only."""
+    rng = np.random.default_rng(0)
+    train_ids, validation_ids = (rng.integers(0, vocab, n, dtype=np.uint32) for n in (train_tokens, VALIDATION_TOKENS))
+    return TokenStore(
+        path=Path("random"),
+        train=train_ids,
+        validation=validation_ids,
+        vocab=vocab,
+        end_of_text=vocab - 1,
+        fingerprint="random",
+        train_bytes=train_tokens,
+        validation_bytes=VALIDATION_TOKENS,
+        meta={},
+    )
+
+
+def _peak_memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

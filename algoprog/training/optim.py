@@ -1,0 +1,33 @@
+"""Optimisers by name, with explicit weight-decay groups."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from algoprog.config import OptimConfig
+
+
+def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of ``config`` over the model's parameters. ``adam`` couples decay into the gradient, ``adamw`` does not."""
+    groups = decay_groups(config, model)
+    if config.name in ("adamw", "adam"):
+        cls = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+        return cls(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    return torch.optim.RMSprop(groups, lr=config.lr, alpha=config.beta2, eps=config.eps, momentum=config.momentum)
+
+
+def decay_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, object]]:
+    """Parameters that decay and parameters that do not: all of them, or matrices only (``config.decay``)."""
+    decayed = [p for p in model.parameters() if config.decay == "all" or p.ndim >= 2]
+    spared = [p for p in model.parameters() if config.decay != "all" and p.ndim < 2]
+    groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": config.weight_decay}]
+    return [*groups, {"params": spared, "weight_decay": 0.0}] if spared else groups
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
