@@ -85,6 +85,8 @@ def quickstart(
 
     result = main_job.run(out, draws)
     _print_json(result.as_json()) if as_json else tables.print_quickstart(result)
+    if not result.summary.complete:
+        raise typer.Exit(1)
 
 
 @data_app.command("prepare")

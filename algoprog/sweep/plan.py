@@ -9,7 +9,7 @@ A sweep file::
       - arch: [modern, retro]
         width: [32, 64]
         flops: [1e11, 1e12]                # or tokens: or tokens_per_param:
-        lr: [0.003, 0.01]                  # optional; otherwise the preset's law
+        lr: [0.003, 0.01]                  # optional, or lr_law: {coefficient: 0.1, exponent: -0.7}; default: the preset's
         seed: [0, 1]                       # optional
         settings: {model: {depth: 2}}      # optional overrides for this grid
 """
@@ -37,7 +37,7 @@ from algoprog.config import (
     read_yaml,
     unknown_key,
 )
-from algoprog.recipes import CONFIGS, merge, resolve
+from algoprog.recipes import CONFIGS, LrLaw, merge, resolve
 from algoprog.training.budget import Work, plan_work
 
 Precision = Literal["fp32", "bf16"]
@@ -60,6 +60,7 @@ class Grid(Frozen):
     tokens: _several(Count) | None = None  # type: ignore[valid-type]
     tokens_per_param: _several(Positive) | None = None  # type: ignore[valid-type]
     lr: _several(Positive) | None = None  # type: ignore[valid-type]
+    lr_law: LrLaw | None = None
     seed: _several(int) = [0]  # type: ignore[valid-type]
     settings: dict[str, Any] = {}
 
@@ -68,6 +69,8 @@ class Grid(Frozen):
         given = [kind for kind in ("flops", "tokens", "tokens_per_param") if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of flops, tokens, tokens_per_param; got {', '.join(given) or 'none'}")
+        if self.lr is not None and self.lr_law is not None:
+            raise ValueError("give lr or lr_law, not both")
         return self
 
     def budgets(self) -> list[BudgetConfig]:
@@ -154,7 +157,8 @@ def _expand_grid(sweep: SweepConfig, grid: Grid, precision: Precision, where: st
     lrs: Sequence[float | None] = grid.lr or [None]
     return [
         resolve(
-            arch, width, budget, data=sweep.data.model_dump(exclude_unset=True), lr=lr, seed=seed,
+            arch, width, budget, data=sweep.data.model_dump(exclude_unset=True),
+            lr=grid.lr_law.at(width) if grid.lr_law else lr, seed=seed,
             precision=precision, overrides=overrides, where=where,
         )
         for arch, width, budget, lr, seed in itertools.product(grid.arch, grid.width, grid.budgets(), lrs, grid.seed)

@@ -199,7 +199,8 @@ def open_for_reading(folder: Path) -> Store:
         raise InputError("no store here", where=folder, expected=f"a folder with {FILE}, as made by `algoprog sweep`")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        _check_schema(connection, path)
+        if _check_schema(connection, path) == 0:
+            raise InputError("the store is still empty", where=path, remedy="wait until its sweep has started")
     except BaseException:
         connection.close()
         raise
@@ -225,19 +226,20 @@ def _take_lock(folder: Path) -> IO[str]:
 
 def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
     path = folder / FILE
-    _check_schema(connection, path)
+    version = _check_schema(connection, path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        if version == 0:
             connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
     except sqlite3.OperationalError as error:
         raise InputError(f"the store could not be created ({error})", where=path) from None
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """The file's schema version; 0 means that nothing has been written yet."""
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         raise InputError(f"not a readable store ({error})", where=path) from None
@@ -249,3 +251,4 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             expected=f"at most {SCHEMA}",
             remedy="upgrade algoprog",
         )
+    return version

