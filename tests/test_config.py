@@ -29,7 +29,11 @@ def test_digest_is_stable_and_sees_config_and_data() -> None:
     again = RunConfig.model_validate_json(canonical_json(run))
     assert again == run and again.digest("f") == run.digest("f")
     assert len(run.digest("f")) == 16
-    others = [run.digest("g"), resolve("modern", 64, BUDGET, seed=1).digest("f"), resolve("modern", 32, BUDGET).digest("f")]
+    others = [
+        run.digest("g"),
+        resolve("modern", 64, BUDGET, seed=1).digest("f"),
+        resolve("modern", 32, BUDGET).digest("f"),
+    ]
     assert len({run.digest("f"), *others}) == 4
 
 
@@ -52,7 +56,22 @@ def test_every_preset_resolves(preset: str, width: int) -> None:
 
 
 def test_shape_rule_is_the_studys() -> None:
-    depths = {16: 1, 32: 2, 48: 3, 64: 4, 80: 5, 96: 6, 104: 6, 112: 7, 128: 8, 160: 10, 192: 12, 224: 14, 256: 16, 512: 32}
+    depths = {
+        16: 1,
+        32: 2,
+        48: 3,
+        64: 4,
+        80: 5,
+        96: 6,
+        104: 6,
+        112: 7,
+        128: 8,
+        160: 10,
+        192: 12,
+        224: 14,
+        256: 16,
+        512: 32,
+    }
     for width, depth in depths.items():
         model = resolve("modern", width, BUDGET).model
         assert isinstance(model, TransformerConfig)

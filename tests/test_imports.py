@@ -71,7 +71,9 @@ def test_rooms_import_only_what_they_may(room: str) -> None:
                 assert parts[0] != "torch", f"{path} imports torch"
 
 
-@pytest.mark.parametrize("module", ["algoprog", "algoprog.cli", "algoprog.scaling", "algoprog.report.page", "algoprog.sweep.store"])
+@pytest.mark.parametrize(
+    "module", ["algoprog", "algoprog.cli", "algoprog.scaling", "algoprog.report.page", "algoprog.sweep.store"]
+)
 def test_light_modules_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -79,7 +81,9 @@ def test_light_modules_do_not_load_torch(module: str) -> None:
 
 def test_cold_scaling_import_is_fast() -> None:
     code = "import time; t = time.process_time(); import algoprog.scaling; print(time.process_time() - t)"
-    seconds = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) for _ in range(2)]
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) for _ in range(2)
+    ]
     assert min(seconds) < 1.0
 
 

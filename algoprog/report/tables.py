@@ -3,10 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from algoprog.report.growth import all_growth
+from algoprog.report.numbers import digits, flops, percent, with_interval
+from algoprog.report.summary import best_losses, beyond, irreducible, scale_sentence
+from algoprog.scaling import Analysis, Gain
+
+if TYPE_CHECKING:
+    from algoprog.report.page import Written  # which imports this module
+
+
+class SweepCounts(Protocol):
+    """How many runs were planned, executed now, and are in each state."""
+
+    @property
+    def planned(self) -> int: ...
+    @property
+    def executed(self) -> int: ...
+    @property
+    def states(self) -> Mapping[str, int]: ...
+
+
+class QuickstartResult(Protocol):
+    """What the quickstart returns, as far as its tables need it."""
+
+    @property
+    def analysis(self) -> Analysis: ...
+    @property
+    def report(self) -> Written: ...
+    @property
+    def summary(self) -> SweepCounts: ...
+    @property
+    def baselines(self) -> Mapping[str, float]: ...
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -14,7 +49,8 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
-        table.add_row(*(show(value) for value in row))
+        # As plain text: rich would read [brackets] in a name from a file as its own markup.
+        table.add_row(*(Text(show(value)) for value in row))
     Console(soft_wrap=False).print(table)
 
 
@@ -75,3 +111,88 @@ def print_run(record: Mapping[str, Any]) -> None:
     values = {key: record[key] for key in RUN_KEYS if record[key] is not None}
     values |= {f"seconds: {phase}": spent for phase, spent in record["seconds"].items()}
     print_mapping(f"{record['arch']} at width {record['width']}", values)
+
+
+def print_laws(analysis: Analysis) -> None:
+    """The law of every architecture with intervals, then the warnings."""
+    level = percent(analysis.boot.level)
+    rows = [
+        (
+            row.arch,
+            with_interval(row.law.alpha, row.alpha),
+            f"{row.n_points} of {row.n_runs} runs",
+            f"{flops(row.flops_range[0])} to {flops(row.flops_range[1])}",
+        )
+        for row in analysis.laws
+    ]
+    if rows:
+        columns = ("arch", f"exponent ({level})", "on frontier", "fitted over FLOPs")
+        _table(f"laws L = E + A C^-alpha, E = {irreducible(analysis)} nats/token", columns, rows)
+    print_warnings(analysis.warnings)
+
+
+def print_gain(gain: Gain) -> None:
+    """One gain with its interval, and whether it is measured or extrapolated."""
+    print_mapping(
+        f"gain of {gain.b} over {gain.a}",
+        {
+            "gain": with_interval(gain.gain, gain.interval),
+            "in range": in_range(gain),
+            f"FLOPs of {gain.a}": flops(gain.flops_a),
+            f"FLOPs of {gain.b}": flops(gain.flops_b),
+            "loss, nats per token": digits(gain.loss, 4),
+            "anchor": gain.anchor,
+            "intervals by": gain.method,
+        },
+    )
+
+
+def in_range(gain: Gain) -> str:
+    """``yes``, or how far the gain is extrapolated."""
+    return "yes" if gain.in_range else f"no, {beyond(gain)}"
+
+
+def print_gains(analysis: Analysis) -> None:
+    """All gains of an analysis with in-range flags, and whether each depends on scale."""
+    rows = [
+        (f"{gain.b} over {gain.a}", flops(gain.flops_b), with_interval(gain.gain, gain.interval), in_range(gain))
+        for pair in analysis.gains
+        for gain in (pair.at_largest, pair.at_centre)
+        if gain is not None
+    ]
+    if rows:
+        columns = ("new over old", "at FLOPs", f"gain ({percent(analysis.boot.level)})", "in range")
+        _table("compute-equivalent gains", columns, rows)
+    for found in all_growth(analysis):
+        print(f"{found.b} over {found.a}: {scale_sentence(found)}")
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """One line each."""
+    for warning in warnings:
+        print(f"warning: {warning}")
+
+
+def print_baselines(analysis: Analysis, baselines: Mapping[str, float]) -> None:
+    """The best loss of every architecture against counting tokens."""
+    names = [name for name in ("bigram", "unigram") if name in baselines]
+    rows = [
+        (arch, digits(loss, 4), *(digits(baselines[name] - loss) for name in names))
+        for arch, loss in best_losses(analysis).items()
+    ]
+    told = ", ".join(f"{name} {digits(baselines[name], 4)}" for name in names) or "not recorded"
+    columns = ("arch", "best loss", *(f"below {name} by" for name in names))
+    _table(f"validation loss, nats/token; {told}", columns, rows)
+
+
+def print_quickstart(result: QuickstartResult) -> None:
+    """Laws, gains, baselines, where the time went, and the path of the page."""
+    analysis, summary = result.analysis, result.summary
+    print_laws(analysis)
+    print_gains(analysis)
+    print_baselines(analysis, result.baselines)
+    print_warnings(result.report.notes)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(summary.states.items()))
+    print(f"{summary.planned} runs planned, {summary.executed} executed now: {states}")
+    print("time: " + ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in result.seconds.items()))
+    print(f"report: {result.report.page}")

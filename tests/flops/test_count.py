@@ -24,7 +24,9 @@ GOLDEN = [  # width, depth, context, mlp width; training FLOPs per token: projec
 
 @pytest.mark.parametrize(("d", "depth", "T", "ff", "proj", "scores", "mlp", "head"), GOLDEN)
 def test_golden_transformers(d: int, depth: int, T: int, ff: int, proj: int, scores: int, mlp: int, head: int) -> None:
-    config = TransformerConfig(width=d, depth=depth, heads=d // 64, vocab=50257, context=T, mlp_ratio=8 / 3, mlp_multiple=64)
+    config = TransformerConfig(
+        width=d, depth=depth, heads=d // 64, vocab=50257, context=T, mlp_ratio=8 / 3, mlp_multiple=64
+    )
     assert config.mlp_width == ff
     count = model_flops(config)
     per_token = {name: (e["forward"] + e["backward"]) / T for name, e in count.as_dict().items()}
@@ -61,7 +63,15 @@ def watched(config: TransformerConfig | LstmConfig) -> tuple[int, int]:
     position=st.sampled_from(["rotary", "sinusoidal", "learned"]), placement=st.sampled_from(["pre", "post"]),
 )  # fmt: skip
 def test_transformer_count_equals_the_watched_products(
-    heads: int, half: int, depth: int, context: int, activation: str, tied: bool, bias: bool, position: str, placement: str
+    heads: int,
+    half: int,
+    depth: int,
+    context: int,
+    activation: str,
+    tied: bool,
+    bias: bool,
+    position: str,
+    placement: str,
 ) -> None:
     config = TransformerConfig.model_validate(
         {"width": 2 * half * heads, "depth": depth, "heads": heads, "vocab": 31, "context": context, "tied": tied,
@@ -77,7 +87,11 @@ def test_transformer_count_equals_the_watched_products(
 
 @settings(max_examples=10, deadline=None)
 @given(
-    width=st.integers(4, 32), depth=st.integers(1, 3), context=st.integers(2, 24), tied=st.booleans(), bias=st.booleans()
+    width=st.integers(4, 32),
+    depth=st.integers(1, 3),
+    context=st.integers(2, 24),
+    tied=st.booleans(),
+    bias=st.booleans(),
 )
 def test_lstm_count_equals_the_watched_products(width: int, depth: int, context: int, tied: bool, bias: bool) -> None:
     config = LstmConfig(width=width, depth=depth, vocab=31, context=context, bptt=context, tied=tied, bias=bias)

@@ -167,7 +167,12 @@ def test_lstm_equals_torch_modules() -> None:
     model = build_model(config, 0)
     stack = nn.LSTM(16, 16, num_layers=2, batch_first=True)
     for i, layer in enumerate(model.layers):
-        for ours, theirs in (("weight_ih", "weight_ih"), ("weight_hh", "weight_hh"), ("bias_ih", "bias_ih"), ("bias_hh", "bias_hh")):
+        for ours, theirs in (
+            ("weight_ih", "weight_ih"),
+            ("weight_hh", "weight_hh"),
+            ("bias_ih", "bias_ih"),
+            ("bias_hh", "bias_hh"),
+        ):
             getattr(stack, f"{theirs}_l{i}").data.copy_(getattr(layer, ours))
     inputs = torch.randint(0, 97, (3, 24), generator=torch.Generator().manual_seed(1))
     hidden, _ = stack(nn.functional.embedding(inputs, model.embedding))

@@ -34,7 +34,13 @@ META: dict[str, Any] = {
         "validation_bytes": 628_296,
         "baselines": {"uniform": 6.931, "unigram": 5.95, "bigram": 3.80},
     },
-    "software": {"python": "3.11.7", "torch": "2.11.0", "deepspeed": None, "commit": "abc123", "source_sha256": "5" * 64},
+    "software": {
+        "python": "3.11.7",
+        "torch": "2.11.0",
+        "deepspeed": None,
+        "commit": "abc123",
+        "source_sha256": "5" * 64,
+    },
     "command": "algoprog sweep demo --out runs/demo",
 }
 

@@ -41,9 +41,14 @@ def test_grids_multiply_and_repeat_once(tmp_path: Path) -> None:
 
 
 def test_settings_reach_runs_and_grids_win(tmp_path: Path) -> None:
-    path = write(tmp_path, settings={"batch": 4, "model": {"depth": 3}}, grids=[GRID | {"settings": {"batch": 2}}, GRID])
+    path = write(
+        tmp_path, settings={"batch": 4, "model": {"depth": 3}}, grids=[GRID | {"settings": {"batch": 2}}, GRID]
+    )
     runs = expand(load_sweep(path), "bf16")
-    assert [(r.config.batch, r.config.model.depth, r.config.precision) for r in runs] == [(2, 3, "bf16"), (4, 3, "bf16")]
+    assert [(r.config.batch, r.config.model.depth, r.config.precision) for r in runs] == [
+        (2, 3, "bf16"),
+        (4, 3, "bf16"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def test_life_of_a_run(store: Store, tmp_path: Path) -> None:
     store.end_attempt(run["digest"], "done", None, RESULT)
     with open_for_reading(tmp_path) as reader:
         (point,) = reader.points()
-        assert point["run"] == run["digest"] and point["loss"] == 4.5 and point["seconds"] == 1.5 and point["depth"] == 1
+        assert (
+            point["run"] == run["digest"] and point["loss"] == 4.5 and point["seconds"] == 1.5 and point["depth"] == 1
+        )
         assert point["flop_convention"] == "causal_exact" and point["state"] == "done"
         assert [(c["step"], c["loss"]) for c in reader.curves()] == [(1, 5.0), (2, 4.0)]
         assert reader.attempts()[0]["provenance"] == {"torch": "x"}

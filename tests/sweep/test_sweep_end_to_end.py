@@ -20,7 +20,19 @@ from algoprog.data.store import TokenStore
 from algoprog.sweep import commands
 from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
 
-COLUMNS = ("run", "arch", "width", "params", "tokens", "flops", "loss", "bits_per_byte", "loss_streaming", "epochs", "state")
+COLUMNS = (
+    "run",
+    "arch",
+    "width",
+    "params",
+    "tokens",
+    "flops",
+    "loss",
+    "bits_per_byte",
+    "loss_streaming",
+    "epochs",
+    "state",
+)
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
@@ -150,7 +162,7 @@ def test_ctrl_c_saves_and_a_second_start_continues(sweep_file: Path, tmp_path: P
     before = curves(out)
     driver = start(path, out)
     wait_for(lambda: len(running(out)) == 2 and len(curves(out)) > len(before))
-    assert curves(out)[: 1] == before[:1]
+    assert curves(out)[:1] == before[:1]
     driver.send_signal(signal.SIGTERM)
     driver.communicate(timeout=30)
     assert driver.returncode == 75

@@ -33,7 +33,11 @@ def main(engine_name: str) -> None:
         config = resolve(arch, 16, BudgetConfig(tokens=STEPS * BATCH * CONTEXT), lr=0.01, overrides=overrides)
         rows: list[dict[str, float]] = []
         outcome = train(config, store(), engine, on_metrics=rows.append)
-        results[arch] = {"losses": [row["loss"] for row in rows], "norms": [row["grad_norm"] for row in rows], "final": outcome.loss}
+        results[arch] = {
+            "losses": [row["loss"] for row in rows],
+            "norms": [row["grad_norm"] for row in rows],
+            "final": outcome.loss,
+        }
     if engine.place.rank == 0:
         print(json.dumps({"world": engine.place.world, "engine": engine.place.engine, "results": results}))
     engine.close()

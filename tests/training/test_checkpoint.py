@@ -51,7 +51,9 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "carried.safetensors", "state.json"])
-def test_a_flipped_bit_is_found_and_the_older_one_loads(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flipped_bit_is_found_and_the_older_one_loads(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoints = Checkpoints(tmp_path, "abc")
     checkpoints.save(1, *trained(1), CARRIED)
     checkpoints.save(2, *trained(2), CARRIED)

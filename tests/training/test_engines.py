@@ -23,7 +23,15 @@ def probe(engine: str, ranks: int) -> dict[str, Any]:
     """Losses of the probe under ``engine`` with so many ranks."""
     command = [sys.executable, str(PROBE), engine]
     if ranks > 1:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", str(PROBE), engine]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={ranks}",
+            str(PROBE),
+            engine,
+        ]
     # Any attempt to compile an op at run time must fail loudly.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CXX": "false", "CC": "false"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

@@ -50,7 +50,9 @@ def test_learns_and_repeats_itself_bit_for_bit(arch: str, periodic: TokenStore, 
 
 
 @pytest.mark.parametrize("arch", ARCHES)
-def test_stop_and_resume_equals_an_undisturbed_run(arch: str, periodic: TokenStore, engine: Engine, tmp_path: Path) -> None:
+def test_stop_and_resume_equals_an_undisturbed_run(
+    arch: str, periodic: TokenStore, engine: Engine, tmp_path: Path
+) -> None:
     config = run(arch)
     whole = train(config, periodic, engine)
     rows: list[dict[str, float]] = []
@@ -135,7 +137,9 @@ def test_padded_rows_cover_the_split() -> None:
 
 def test_carried_state_matters_and_resets(periodic: TokenStore, engine: Engine) -> None:
     results = {
-        probability: train(run("lstm", model={"context": 16, "bptt": 8, "reset_probability": probability}), periodic, engine).loss
+        probability: train(
+            run("lstm", model={"context": 16, "bptt": 8, "reset_probability": probability}), periodic, engine
+        ).loss
         for probability in (0.0, 1.0)
     }
     assert results[0.0] != results[1.0]

@@ -1,0 +1,31 @@
+"""The figures of a report, and how they become PNG and PDF files."""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.figure import Figure
+
+from algoprog.report.figure_exponents import exponents_figure
+from algoprog.report.figure_gain import gain_figure
+from algoprog.report.figure_loss import loss_figure
+from algoprog.report.style import PNG_DPI, drawing
+
+__all__ = ["exponents_figure", "gain_figure", "loss_figure", "render_pdf", "render_png"]
+
+
+def render_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    return _render(figure, "png", dpi=PNG_DPI, metadata={"Software": None})
+
+
+def render_pdf(figure: Figure) -> bytes:
+    """The figure as a PDF file; equal figures give equal bytes."""
+    return _render(figure, "pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+
+
+def _render(figure: Figure, kind: str, **options: object) -> bytes:
+    sink = io.BytesIO()
+    with drawing():
+        figure.savefig(sink, format=kind, **options)  # type: ignore[arg-type]
+    return sink.getvalue()

@@ -1,0 +1,271 @@
+"""The command contract: every command with ``--json`` prints one object, bad input exits 2 with one line, logs go to stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from algoprog import quickstart
+from algoprog.cli import app
+from algoprog.scaling import PowerLaw
+
+LAWS = {"lstm": PowerLaw(1.9, 40.0, 0.10), "modern": PowerLaw(1.9, 60.0, 0.12)}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def parsed(*arguments: object, code: int = 0) -> dict[str, Any]:
+    result = call(*arguments, "--json")
+    assert result.exit_code == code, (result.output, result.exception)
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def refused(*arguments: object) -> str:
+    """The one line on stderr of a refused command; nothing is on stdout."""
+    result = call(*arguments)
+    assert result.exit_code == 2, (result.output, result.exception)
+    errors = [
+        line for line in result.stderr.splitlines() if not line.startswith("algoprog: ")
+    ]  # progress of preparing data
+    assert result.stdout == "" and len(errors) == 1 and errors[0].startswith("error: "), result.output
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for number in range(40):
+        words = [f"word{(number * 7 + k * k) % 97}" for k in range(500)]
+        (folder / f"{number}.txt").write_text(" ".join(words))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep_file(texts: Path) -> Path:
+    grids = [
+        {"arch": ["modern", "retro", "lstm"], "width": [8, 16], "flops": ["4e7", "1e8", "2.5e8", "6e8"], "lr": 0.01}
+    ]
+    values = {
+        "name": "tiny", "data": {"corpus": str(texts), "tokenizer": "bpe-300"},
+        "settings": {"batch": 4, "model": {"context": 32}}, "grids": grids, "compare": [["lstm", "modern"]],
+    }  # fmt: skip
+    path = texts.parent / "tiny-sweep.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("swept")
+    summary = parsed("sweep", sweep_file, "--out", out, "--precision", "fp32")
+    assert summary["done"] == summary["planned"] == 24 and summary["complete"]
+    return out
+
+
+@pytest.fixture()
+def table(tmp_path: Path) -> Path:
+    """A CSV of final points of two known laws with a little noise: 10 budgets over two decades."""
+    rows = [
+        {
+            "arch": arch,
+            "flops": 1e15 * 10 ** (i / 4.5),
+            "loss": law.loss(1e15 * 10 ** (i / 4.5)) * (1 + 0.001 * (-1) ** i),
+        }
+        for arch, law in LAWS.items()
+        for i in range(10)
+    ]
+    path = tmp_path / "runs.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_data_prepare(texts: Path) -> None:
+    first = parsed("data", "prepare", texts, "--tokenizer", "bpe-300")
+    assert first["vocab"] == 300 and first["train_tokens"] > first["validation_tokens"] > 0
+    assert len(first["fingerprint"]) == 64 and parsed("data", "prepare", texts, "--tokenizer", "bpe-300") == first
+
+
+def test_plan(sweep_file: Path) -> None:
+    plan = parsed("plan", sweep_file, "--precision", "fp32")
+    assert len(plan["runs"]) == 24 and all(isinstance(run["flops"], int) for run in plan["runs"])
+
+
+def test_sweep_status_and_export(swept: Path, sweep_file: Path) -> None:
+    assert parsed("sweep", sweep_file, "--out", swept, "--precision", "fp32")["executed"] == 0
+    status = parsed("status", swept)
+    assert status["states"] == {"done": 24} and status["problems"] == [] and status["flops_left"] == 0
+    exported = parsed("runs", "export", swept)
+    assert exported["rows"] == 24
+    columns = {"run", "arch", "width", "params", "tokens", "seed", "flops", "loss", "flop_convention"}
+    assert columns <= set(pd.read_csv(exported["file"]).columns)
+
+
+def test_fit_and_ceg_on_a_sweep_and_on_its_export_agree(swept: Path) -> None:
+    exported = parsed("runs", "export", swept)["file"]
+    for arguments in (
+        ["fit", "--draws", 100],
+        ["ceg", "--from", "lstm", "--to", "modern", "--at-flops", "2e8", "--draws", 100],
+    ):
+        name, *options = arguments
+        from_store, from_csv = parsed(name, swept, *options), parsed(name, exported, *options)
+        assert from_store == from_csv
+
+
+def test_fit_contract(table: Path) -> None:
+    result = parsed("fit", table, "--law", "frontier", "--draws", 200)
+    assert [law["arch"] for law in result["laws"]] == ["lstm", "modern"]
+    for law in result["laws"]:
+        assert set(law) >= {"arch", "E", "A", "alpha", "n_points", "n_runs", "intervals", "flops_range"}
+        low, high = law["intervals"]["alpha"]
+        assert low <= law["alpha"] <= high and law["n_points"] == 10
+    fixed = parsed("fit", table, "--irreducible", "1.9", "--draws", 100)
+    for law in fixed["laws"]:
+        assert law["alpha"] == pytest.approx(LAWS[law["arch"]].alpha, rel=0.02) and law["E"] == 1.9
+
+
+@pytest.mark.parametrize(
+    ("at", "in_range"), [(["--at-flops", "3e15"], True), (["--at-flops", "1e22"], False), (["--at-loss", "3.5"], None)]
+)
+def test_ceg_contract(table: Path, at: list[str], in_range: bool | None) -> None:
+    gain = parsed("ceg", table, "--from", "lstm", "--to", "modern", *at, "--irreducible", "1.9", "--draws", 100)
+    assert set(gain) >= {"gain", "interval", "in_range", "anchor", "method", "loss", "flops"}
+    loss = float(at[1]) if at[0] == "--at-loss" else LAWS["modern"].loss(float(at[1]))
+    expected = LAWS["lstm"].compute(loss) / LAWS["modern"].compute(loss)
+    assert gain["gain"] == pytest.approx(expected, rel=0.1)
+    assert gain["interval"][0] <= gain["gain"] <= gain["interval"][1]
+    if in_range is not None:
+        assert gain["in_range"] is in_range
+
+
+def test_report(swept: Path) -> None:
+    written = parsed("report", swept, "--draws", 100)
+    assert Path(written["page"]).read_text().startswith("<!doctype html>") or Path(written["page"]).exists()
+    for figure in written["figures"]:
+        assert Path(figure).stat().st_size > 1000
+
+
+def test_train(texts: Path, tmp_path: Path) -> None:
+    options = ["--arch", "lstm", "--width", 8, "--tokens", "20000", "--corpus", texts, "--tokenizer", "bpe-300",
+               "--precision", "fp32", "--set", "batch=4", "--out", tmp_path / "run"]  # fmt: skip
+    record = parsed("train", *options)
+    assert record["state"] == "done" and record["loss"] < 5.7 and record["tokens"] <= 20000
+    assert record["loss_windowed"] > 0 and record["loss"] == record["loss_streaming"]
+    assert parsed("train", *options) == record, "a finished run is read, not repeated"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["flops"] == record["flops"] and not (tmp_path / "run" / "checkpoints" / record["run"]).exists()
+
+
+def test_quickstart(sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole job on a tiny sweep; the real one is run by hand and measured in the README."""
+    monkeypatch.setattr(quickstart, "_sweep_for_this_machine", lambda: str(sweep_file))
+    first = parsed("quickstart", "--out", tmp_path, "--draws", 100)
+    assert first["executed"] == 24 and Path(first["page"]).exists() and first["baselines"]["unigram"] > 0
+    assert {"data", "sweep", "report", "total"} == set(first["seconds"])
+    again = call("quickstart", "--out", tmp_path, "--draws", 100)
+    assert again.exit_code == 0 and "index.html" in again.stdout.replace("\n", "")
+
+
+def test_human_output_of_every_reading_command(swept: Path, table: Path, sweep_file: Path, texts: Path) -> None:
+    for arguments in (
+        ["status", swept], ["runs", "export", swept], ["fit", table, "--draws", 100], ["report", swept, "--draws", 100],
+        ["ceg", table, "--from", "lstm", "--to", "modern", "--at-loss", "3.5", "--draws", 100],
+        ["plan", sweep_file], ["data", "prepare", texts, "--tokenizer", "bpe-300"],
+    ):  # fmt: skip
+        result = call(*arguments)
+        assert result.exit_code == 0 and len(result.stdout) > 20, (arguments, result.output, result.exception)
+
+
+def every_command() -> list[list[str]]:
+    groups = {"data": ["prepare"], "runs": ["export"]}
+    names = [["quickstart"], ["plan"], ["sweep"], ["status"], ["train"], ["fit"], ["ceg"], ["report"]]
+    return names + [[group, name] for group, members in groups.items() for name in members]
+
+
+@pytest.mark.parametrize("name", every_command(), ids=" ".join)
+def test_help_and_json_option(name: list[str]) -> None:
+    result = call(*name, "--help")
+    assert result.exit_code == 0 and "--json" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--arch", "modrn"], "did you mean 'modern'"),
+        (["train", "--width", "64", "--set", "model.heads=5"], "not divisible by heads 5"),
+        (["train", "--set", "model.hedas=5"], "did you mean 'heads'"),
+        (["train", "--flops", "0"], "greater than 0"),
+        (["train", "--flops", "1"], "below one step"),
+        (["train", "--flops", "1e9", "--tokens", "5"], "exactly one of"),
+        (["train", "--tokenizer", "bpe-9999999999"], "largest token type"),
+        (["train", "--corpus", "no/such/place"], "no/such/place"),
+        (["train", "--corpus", "sottu"], "did you mean 'sotu'"),
+        (["train", "--precision", "fp8"], "auto, fp32 or bf16"),
+        (["train", "--engine", "jax", "--width", "16"], "unknown engine"),
+        (["data", "prepare", "no-such-corpus"], "no-such-corpus"),
+        (["plan", "no-such-sweep"], "unknown sweep"),
+        (["sweep", "missing.yaml", "--out", "x"], "no such file"),
+        (["status", "."], "no store here"),
+        (["runs", "export", "."], "no store here"),
+        (["fit", "missing.csv"], "missing.csv"),
+        (["report", "."], "no store here"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*arguments)
+    assert not list(tmp_path.rglob("*.json")), "nothing half-written"
+
+
+BAD_TABLES = {
+    "no loss column": ("arch,flops\nmodern,1e15\n", "loss"),
+    "unparsable": ("arch,flops,loss\nmodern,1e15,3.1\nmodern,much,3.0\n", "much"),
+    "negative": ("arch,flops,loss\nmodern,-1e15,3.1\n", "flops"),
+    "empty": ("", "empty"),
+    "header only": ("arch,flops,loss\n", "no r"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables(name: str, tmp_path: Path) -> None:
+    text, message = BAD_TABLES[name]
+    (tmp_path / "t.csv").write_text(text)
+    assert message in refused("fit", tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"\x00\x01\x02binary", "NUL|binary"),
+        (b"caf\xe9 " * 100, "UTF-8"),
+        (b"short", "document|small|few"),
+    ],
+)
+def test_bad_corpora(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_bytes(content)
+    assert re.search(message, refused("data", "prepare", tmp_path / "c.txt"))
+
+
+def test_ceg_needs_one_anchor_and_known_names(table: Path) -> None:
+    assert "exactly one of" in refused("ceg", table, "--from", "lstm", "--to", "modern")
+    assert "modern" in refused("ceg", table, "--from", "lstm", "--to", "modren", "--at-loss", 3.5)
+
+
+def test_faults_exit_1_and_unknown_options_exit_2() -> None:
+    code = "import algoprog.sweep.commands as c, algoprog.cli as m; c.status = lambda folder: 1 / 0; m.main(['status', '.'])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 1
+    assert call("status", ".", "--jsno").exit_code == 2
