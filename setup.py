@@ -5,5 +5,7 @@ from setuptools import find_packages, setup
 
 setup(
     packages=find_packages(include=["algoprog", "algoprog.*"]),
-    package_data={"algoprog": ["configs/**/*.yaml", "configs/**/*.json", "report/templates/*", "data/open_english/*", "py.typed"]},
+    package_data={
+        "algoprog": ["configs/**/*.yaml", "configs/**/*.json", "report/templates/*", "data/open_english/*", "py.typed"]
+    },
 )

@@ -76,9 +76,7 @@ def _print_json(value: object) -> None:
 
 @app.command()
 @command
-def quickstart(
-    out: Out = Path("runs/quickstart"), as_json: Json = False, draws: Draws = 1000
-) -> None:
+def quickstart(out: Out = Path("runs/quickstart"), as_json: Json = False, draws: Draws = 1000) -> None:
     """The main job on the embedded corpus: tokens, a sweep of three architectures, laws, gains, a report."""
     from algoprog import quickstart as main_job
     from algoprog.report import tables
@@ -92,7 +90,9 @@ def quickstart(
 @data_app.command("prepare")
 @command
 def data_prepare(
-    corpus: Annotated[str, typer.Argument(metavar="[CORPUS]", help="A name, a file, a folder, or a corpus YAML.")] = "sotu",
+    corpus: Annotated[
+        str, typer.Argument(metavar="[CORPUS]", help="A name, a file, a folder, or a corpus YAML.")
+    ] = "sotu",
     tokenizer: Annotated[str, typer.Option(help="gpt2 or bpe-SIZE.")] = "bpe-1024",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the document shuffle.")] = 0,
     as_json: Json = False,
@@ -116,7 +116,11 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads per worker.")]
 @app.command()
 @command
 def plan(
-    sweep: SweepFile, precision: Precision = "auto", workers: Workers = None, threads: Threads = 1, as_json: Json = False
+    sweep: SweepFile,
+    precision: Precision = "auto",
+    workers: Workers = None,
+    threads: Threads = 1,
+    as_json: Json = False,
 ) -> None:
     """The runs of a sweep with exact FLOPs and estimated time and memory; nothing is started."""
     from algoprog.report import tables
@@ -188,7 +192,9 @@ def train(
     precision: Precision = "auto",
     engine: Annotated[str, typer.Option(help="torch or deepspeed.")] = "torch",
     out: Annotated[Path | None, typer.Option(help="Default: runs/ARCH-WIDTH-NAME.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Any config key: model.depth=4. Repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any config key: model.depth=4. Repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train one run; under `deepspeed` or `torchrun` the batch is shared by all ranks."""

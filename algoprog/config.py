@@ -141,6 +141,7 @@ class LstmConfig(Frozen):
 
 
 ModelConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="family")]
+MODEL_FAMILIES: dict[str, type[Frozen]] = {"transformer": TransformerConfig, "lstm": LstmConfig}
 
 
 class DataConfig(Frozen):
@@ -218,7 +219,9 @@ class RunConfig(Frozen):
         if self.model.vocab != vocab:
             raise ValueError(f"model.vocab {self.model.vocab} differs from tokenizer {self.data.tokenizer}'s {vocab}")
         if isinstance(self.model, LstmConfig) and self.model.carry_state and self.data.order != "streams":
-            raise ValueError("carry_state needs data.order: streams, because shuffled windows do not continue each other")
+            raise ValueError(
+                "carry_state needs data.order: streams, because shuffled windows do not continue each other"
+            )
         return self
 
     def digest(self, data_fingerprint: str) -> str:
@@ -268,7 +271,7 @@ def parse(cls: type[ConfigT], values: object, where: object) -> ConfigT:
 
 def _explain(cls: type[Frozen], error: pydantic.ValidationError, where: object) -> InputError:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part not in ("transformer", "lstm")]
+    path = [str(part) for part in first["loc"] if part not in MODEL_FAMILIES]
     key = ".".join(path) or "config"
     if first["type"] == "extra_forbidden":
         return unknown_key(path[-1], _keys_at(cls, first["loc"][:-1]), where=where, path=key)
@@ -286,8 +289,8 @@ def _keys_at(cls: type[Frozen], loc: tuple[int | str, ...]) -> list[str]:
             options = [cls.model_fields[part].annotation, *get_args(cls.model_fields[part].annotation)]
             found = [o for o in options if isinstance(o, type) and issubclass(o, Frozen)]
             cls = found[0] if found else cls
-        elif part == "lstm":
-            cls = LstmConfig
+        elif part in MODEL_FAMILIES:
+            cls = MODEL_FAMILIES[str(part)]
     return list(cls.model_fields)
 
 

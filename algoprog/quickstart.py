@@ -66,7 +66,12 @@ def run(out: Path, draws: int) -> Quickstart:
         summary=summary,
         report=report,
         baselines=tokens.meta["baselines"],
-        seconds={"data": prepared - began, "sweep": trained - prepared, "report": ended - trained, "total": ended - began},
+        seconds={
+            "data": prepared - began,
+            "sweep": trained - prepared,
+            "report": ended - trained,
+            "total": ended - began,
+        },
     )
 
 

@@ -125,7 +125,9 @@ def resolve(
 
 def _whole(value: object, name: str, where: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise InputError(f"{name} is not a positive whole number", where=where, got=str(value), expected="a width like 64")
+        raise InputError(
+            f"{name} is not a positive whole number", where=where, got=str(value), expected="a width like 64"
+        )
     return value
 
 
@@ -151,7 +153,9 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise InputError("not a setting", where="--set", got=setting, expected="KEY=VALUE, for example model.depth=4")
+            raise InputError(
+                "not a setting", where="--set", got=setting, expected="KEY=VALUE, for example model.depth=4"
+            )
         value: Any = yaml.safe_load(text)
         for part in reversed(key.split(".")):
             value = {part: value}

@@ -69,5 +69,5 @@ def lstm(
     """
     params = [p.to(x.dtype) for p in (*weights, *(biases or ()))]
     hidden = (state[0].to(x.dtype), state[1].to(x.dtype))
-    y, h, c = torch._VF.lstm(x, hidden, params, biases is not None, 1, 0.0, False, False, True)  # type: ignore[attr-defined]
+    y, h, c = torch._VF.lstm(x, hidden, params, biases is not None, 1, 0.0, False, False, True)
     return y, (h, c)

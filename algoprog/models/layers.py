@@ -7,6 +7,7 @@ Weights are stored in fp32 and converted to the type of the input where they are
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -98,8 +99,9 @@ class CausalSelfAttention(nn.Module):
         return projections + causal_scores_flops(self.width, tokens)
 
 
-GATED = {"swiglu": kernels.swiglu, "glu": kernels.gated_linear_unit}
-PLAIN = {"gelu": nn.functional.gelu, "relu": nn.functional.relu}
+Activation = Callable[[Tensor], Tensor]
+GATED: dict[str, Activation] = {"swiglu": kernels.swiglu, "glu": kernels.gated_linear_unit}
+PLAIN: dict[str, Activation] = {"gelu": nn.functional.gelu, "relu": nn.functional.relu}
 
 
 class Mlp(nn.Module):

@@ -80,7 +80,7 @@ class LstmModel(nn.Module):
         state = self.zero_state(B) if state is None else state
         x = nn.functional.embedding(inputs, self.embedding).to(self.compute_dtype)
         outputs = []
-        for window in x.split(self.config.bptt if self.training else T, dim=1):
+        for window in torch.split(x, self.config.bptt if self.training else T, dim=1):
             y, state = self._run(window, state, generator)
             state = [(h.detach(), c.detach()) for h, c in state]
             outputs.append(y)
@@ -108,5 +108,6 @@ class LstmModel(nn.Module):
         """FLOPs of one sequence of ``tokens`` positions."""
         total = self.head.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
         for layer in self.layers:
+            assert isinstance(layer, LstmLayer)
             total = total + layer.flops(tokens)
         return total

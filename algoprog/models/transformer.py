@@ -44,6 +44,10 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Token ids in, summed next-token loss out. Stateless: ``state`` passes through as None."""
 
+    cos: Tensor
+    sin: Tensor
+    table: Tensor
+
     def __init__(self, config: TransformerConfig, generator: torch.Generator, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.config, self.compute_dtype = config, compute_dtype
@@ -112,5 +116,6 @@ class Transformer(nn.Module):
         """FLOPs of one sequence of ``tokens`` positions."""
         total = self.head.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
         for block in self.blocks:
+            assert isinstance(block, Block)
             total = total + block.flops(tokens)
         return total

@@ -184,5 +184,7 @@ def _write_parquet(points: list[Json], path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError:
-        raise InputError("Parquet needs pyarrow", remedy='pip install "algoprog[parquet]", or use --format csv') from None
+        raise InputError(
+            "Parquet needs pyarrow", remedy='pip install "algoprog[parquet]", or use --format csv'
+        ) from None
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(points), path)

@@ -43,7 +43,12 @@ class SweepSummary:
 
 
 def run_sweep(
-    sweep: SweepConfig, runs: Sequence[PlannedRun], tokens: TokenStore, executor: Executor, out: Path, progress: Progress
+    sweep: SweepConfig,
+    runs: Sequence[PlannedRun],
+    tokens: TokenStore,
+    executor: Executor,
+    out: Path,
+    progress: Progress,
 ) -> SweepSummary:
     """Execute the runs that the store in ``out`` does not hold as finished.
 
@@ -59,14 +64,18 @@ def run_sweep(
         planned = {row["digest"] for row in rows}
         known = {run["digest"]: run for run in store.runs() if run["digest"] in planned}
         tasks = [
-            Task(digest, run["config"], cost=run["flops"]) for digest, run in known.items() if run["state"] not in FINISHED
+            Task(digest, run["config"], cost=run["flops"])
+            for digest, run in known.items()
+            if run["state"] not in FINISHED
         ]
         progress.begin(len(known), len(known) - len(tasks))
         try:
             executor.run(tasks, _Recorder(store, known, progress))
         finally:
             progress.end()
-        return SweepSummary(len(known), len(tasks), count_states(run for run in store.runs() if run["digest"] in planned))
+        return SweepSummary(
+            len(known), len(tasks), count_states(run for run in store.runs() if run["digest"] in planned)
+        )
 
 
 def count_states(runs: Iterable[Mapping[str, Any]]) -> dict[str, int]:

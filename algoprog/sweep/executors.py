@@ -118,7 +118,7 @@ class WorkerProcess:
 
 @dataclass
 class LocalExecutor:
-    """A pool of ``workers`` processes with ``threads`` CPU threads each; worker i computes on GPU i where there are ``gpus``."""
+    """A pool of ``workers`` processes with ``threads`` CPU threads each; worker i computes on GPU i, if any."""
 
     tokens: Path
     logs: Path
@@ -242,7 +242,9 @@ class _Pool:
         worker.task = None
 
 
-def time_shapes(configs: Sequence[Mapping[str, Any]], threads: int, tell: Callable[[int], None]) -> list[dict[str, Any]]:
+def time_shapes(
+    configs: Sequence[Mapping[str, Any]], threads: int, tell: Callable[[int], None]
+) -> list[dict[str, Any]]:
     """Seconds per step and peak memory of each config, in one fresh worker; ``tell`` hears how many are done.
 
     Raises:

@@ -17,7 +17,7 @@ PACKAGES = ("algoprog", "torch", "numpy", "scipy", "tokenizers", "deepspeed", "t
 @cache
 def software() -> dict[str, Any]:
     """Versions of what computes, the commit of the source and a hash over it (both None where unknown)."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -56,7 +56,11 @@ def _commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, timeout=10
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -216,7 +216,9 @@ def _take_lock(folder: Path) -> IO[str]:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise InputError(
-            f"a live sweep holds this store ({holder})", where=folder, remedy="wait for it, stop it, or choose another --out"
+            f"a live sweep holds this store ({holder})",
+            where=folder,
+            remedy="wait for it, stop it, or choose another --out",
         ) from None
     lock.truncate(0)
     lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")

@@ -22,8 +22,10 @@ def resolve_precision(name: str) -> Literal["fp32", "bf16"]:
     Raises:
         InputError: the name is none of auto, fp32, bf16.
     """
-    if name == "fp32" or name == "bf16":
-        return name
+    if name == "fp32":
+        return "fp32"
+    if name == "bf16":
+        return "bf16"
     if name != "auto":
         raise InputError("unknown precision", where="--precision", got=name, expected="auto, fp32 or bf16")
     import torch
