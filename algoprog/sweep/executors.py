@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol
 from algoprog.config import InputError
 
 MAX_ATTEMPTS = 2
+MAX_FAILED_STARTS = 2
 GRACE_S = 20.0
 
 # Measured on CPUs: passive waiting keeps small threads from fighting over cores, and keeping freed memory in the process
@@ -141,6 +142,7 @@ class _Pool:
         self.attempts: dict[str, int] = {}
         self.inbox: Inbox = queue.Queue()
         self.pool: list[WorkerProcess] = []
+        self.failed_starts = 0
 
     def run(self) -> None:
         try:
@@ -206,8 +208,9 @@ class _Pool:
         """A worker has died: its run is tried again elsewhere, up to the limit."""
         self.pool.remove(worker)
         message = f"worker died with exit status {worker.end()}; see {self._log(worker.name)}"
-        if worker.provenance is None:
-            raise InputError("a worker could not start", where=self._log(worker.name), remedy="its log says why")
+        self.failed_starts += worker.provenance is None
+        if self.failed_starts > MAX_FAILED_STARTS:
+            raise InputError("workers cannot start", where=self._log(worker.name), remedy="its log says why")
         if worker.task is not None:
             again = self.attempts[worker.task.digest] < MAX_ATTEMPTS
             self.listener.ended(worker.task.digest, "retry" if again else "failed", message, None)

@@ -182,13 +182,30 @@ def test_workers_die_with_their_driver(sweep_file: Path, tmp_path: Path) -> None
 def test_a_killed_worker_is_replaced_and_its_run_tried_again(sweep_file: Path, reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     driver = start(sweep_file, out)
-    wait_for(lambda: running(out))
+    wait_for(lambda: len(running(out)) == 2)
     os.kill(children(driver.pid)[0], signal.SIGKILL)
     output, errors = driver.communicate(timeout=300)
     assert driver.returncode == 0, errors
     assert json.loads(output)["done"] == 12
     assert results(out) == results(reference)
     assert any("exit status -9" in problem["message"] for problem in commands.status(out)["problems"])
+
+
+def test_a_worker_killed_while_starting_is_replaced(sweep_file: Path, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    driver = start(sweep_file, out)
+    wait_for(lambda: children(driver.pid))
+    os.kill(children(driver.pid)[0], signal.SIGKILL)
+    driver.communicate(timeout=300)
+    assert driver.returncode == 0 and results(out) == results(reference)
+
+
+def test_workers_that_cannot_start_end_the_sweep(
+    sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(InputError, match="workers cannot start"):
+        run(sweep_file, tmp_path / "out")
 
 
 def test_one_failing_run_does_not_stop_the_others(sweep_file: Path, tmp_path: Path) -> None:
@@ -198,6 +215,7 @@ def test_one_failing_run_does_not_stop_the_others(sweep_file: Path, tmp_path: Pa
         {"arch": "modern", "width": 8, "tokens": 1_000_000, "settings": {"batch": 20_000}},
         {"arch": "modern", "width": 8, "flops": "2e8", "lr": 1e30, "settings": {"optim": {"clip": None}}},
     ]
+    values["compare"] = []
     path = tmp_path / "mixed.yaml"
     path.write_text(yaml.safe_dump(values))
     summary = run(path, tmp_path / "out")
