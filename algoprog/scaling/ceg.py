@@ -1,6 +1,6 @@
 """Compute-equivalent gain (CEG): how many times more compute the old architecture needs for the loss of the new one.
 
-CEG(A -> B) = C_A / C_B at equal loss, A old, B new. Anchors (``statistics.md`` section 9):
+CEG(A -> B) = C_A / C_B at equal loss, A old, B new. Anchors:
 
 * ``new``: C is spent by B,   ``G(C) = L_A^-1(L_B(C)) / C``    (the default)
 * ``old``: C is spent by A,   ``H(C) = C / L_B^-1(L_A(C))``

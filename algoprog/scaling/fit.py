@@ -1,4 +1,4 @@
-"""Frontier -> laws: one power law per architecture, one irreducible loss E shared by all (``statistics.md`` 1, 2, 6).
+"""Frontier -> laws: one power law per architecture, one irreducible loss E shared by all.
 
 The fit minimises the sum of Huber's function of ``ln L - ln L_hat`` over the frontier points, knee 1.345 sigma_hat
 with sigma_hat = 1.4826 MAD of a first least-squares fit; with too few points to estimate a robust scale it stays with

@@ -1,6 +1,6 @@
 """The frontier of final points: per architecture, the runs that no other run beats on both compute and loss.
 
-Two rules in order (``statistics.md`` section 5 rule 6):
+Two rules in order:
 
 1. *One value per budget.* Runs stop at whole optimiser steps, so one nominal budget comes out as 0.98e12, 0.99e12,
    1e12 FLOPs. Without grouping, the loser that happens to stop a step earlier survives as a frontier point with too

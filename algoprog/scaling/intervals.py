@@ -1,4 +1,4 @@
-"""Intervals: resample runs, redo all that was chosen by looking at the data, refit (``statistics.md`` section 7).
+"""Intervals: resample runs, redo all that was chosen by looking at the data, refit.
 
 Per architecture, one of two ways:
 

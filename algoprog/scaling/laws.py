@@ -1,6 +1,6 @@
 """The power law of one architecture: loss as a function of training compute.
 
-Units: compute in FLOPs, loss in nats per token. Formulas: ``statistics.md``, symbols and section 9.
+Units: compute in FLOPs, loss in nats per token.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The profile of the irreducible loss: refit everything else at each E and see how much the fit suffers.
 
-``statistics.md`` section 6: the 95 % set is ``(n - p)(Q(E)/Q_min - 1) <= F(1, n - p; .95)``, n counts runs (a
+The 95 % set is ``(n - p)(Q(E)/Q_min - 1) <= F(1, n - p; .95)``, n counts runs (a
 frontier of final points has one run per point).
 """
 

@@ -33,7 +33,7 @@ SAME_OBJECTIVE, SAME_EXPONENT = 1e-6, 0.01
 
 
 class Status(enum.StrEnum):
-    """How a fit ended (``statistics.md`` section 3; the first that applies wins).
+    """How a fit ended; the first that applies wins.
 
     ``too_few``: fewer runs than parameters + 2, or an architecture with fewer than 3 distinct compute values.
     ``did_not_move``: no step was accepted and the start is not an optimum. ``abnormal``: a non-finite value, or the

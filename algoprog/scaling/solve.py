@@ -1,7 +1,7 @@
 """Many small robust fits at once, of laws that share one irreducible loss E.
 
 One *problem* is n points of K architectures with laws ``L = E + exp(rho_k - alpha_k x)``, x = ln(C/C0_k) centred per
-architecture (``statistics.md`` section 3: centring is not optional). The objective is ``Q = sum w h(z)``,
+architecture (uncentred, ln a and alpha would be nearly collinear). The objective is ``Q = sum w h(z)``,
 z = ln L - ln L_hat, with Huber's function h (knee in ln L; ``inf`` for plain squares). Sums, never means.
 
 Given E the architectures are independent problems in two well-conditioned parameters, which Gauss-Newton solves in a

@@ -100,7 +100,7 @@ def test_tuned_settings_over_twelve_budgets(
 def test_estimates_drift_as_the_upper_cut_rises(
     optima: pd.DataFrame, setting: str, expected: dict[float, tuple[float, float]]
 ) -> None:
-    """statistics.md 14, sequential extrapolation: the first two columns, to 3 %."""
+    """Sequential extrapolation on the published optima: E and alpha, to 3 %."""
     for high, (e, alpha) in expected.items():
         fit = fit_frontiers(cut(optima, setting, 0, high * 1.001), loss="squared")
         assert pytest.approx(e, rel=0.03, abs=2e-3) == fit.E, high
@@ -108,7 +108,7 @@ def test_estimates_drift_as_the_upper_cut_rises(
 
 
 def test_profile_of_e_is_wide_on_a_single_frontier(optima: pd.DataFrame) -> None:
-    """Twelve tuned budgets over 3.3 decades still leave E to about 5 % of itself (statistics.md 6)."""
+    """Twelve tuned budgets over 3.3 decades still leave E to about 5 % of itself."""
     fit = fit_frontiers(cut(optima, RW, 0, 1e21), "profile", loss="squared")
     assert fit.E_interval is not None
     low, high = fit.E_interval

@@ -75,7 +75,7 @@ def test_compute_beyond_which_the_new_law_cannot_follow() -> None:
 
 
 def test_published_gains_at_a_loss() -> None:
-    """paper.md 5.1, constants in full precision, reducible losses 3.377 and 2.5."""
+    """Gains printed by the study, constants in full precision, reducible losses 3.377 and 2.5."""
     lstm, modern = PowerLaw(1.9, 36.32842, 0.0651363), PowerLaw(1.9, 87.96009, 0.0941251)
     retro = PowerLaw(1.9, 81.70841, 0.0911047)
     at = {
