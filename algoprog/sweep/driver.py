@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from algoprog.config import InputError
 from algoprog.data.store import TokenStore
 from algoprog.sweep.executors import Executor, Task
 from algoprog.sweep.plan import PlannedRun, SweepConfig
@@ -53,10 +54,11 @@ def run_sweep(
     """Execute the runs that the store in ``out`` does not hold as finished.
 
     Raises:
-        InputError: the store cannot be driven (locked, newer, unwritable).
+        InputError: the store cannot be driven (locked, newer, unwritable), or holds runs on other data.
         KeyboardInterrupt: passed on after workers have saved; the same call continues.
     """
     with open_for_driving(out) as store:
+        _check_same_data(store, tokens)
         rows = [run.row(tokens.fingerprint) for run in runs]
         store.set_meta(describe_sweep(sweep, tokens, out))
         store.add_runs(rows)
@@ -75,6 +77,19 @@ def run_sweep(
             progress.end()
         return SweepSummary(
             len(known), len(tasks), count_states(run for run in store.runs() if run["digest"] in planned)
+        )
+
+
+def _check_same_data(store: Store, tokens: TokenStore) -> None:
+    """Losses compare only on one validation split, so one store holds runs on one token store."""
+    before = store.meta().get("data", {}).get("fingerprint")
+    if before not in (None, tokens.fingerprint):
+        raise InputError(
+            "this folder holds runs on other data",
+            where=store.folder,
+            got=f"fingerprint {tokens.fingerprint[:16]}",
+            expected=f"{before[:16]}",
+            remedy="choose another --out; losses compare only on one validation split",
         )
 
 

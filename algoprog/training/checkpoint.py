@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ Carried = list[tuple[Tensor, Tensor]] | None
 
 @dataclass(frozen=True)
 class Restored:
-    """Where training continues: ``step`` steps are done; ``carried`` is the recurrent state of the global batch."""
+    """Where training continues: ``step`` steps are done; ``carried`` is the recurrent state of the global batch; ``rows``
+    are the metrics so far."""
 
     step: int
     carried: Carried
+    rows: list[dict[str, Any]]
 
 
 class Checkpoints:
@@ -38,7 +41,14 @@ class Checkpoints:
     def __init__(self, folder: Path, digest: str) -> None:
         self.folder, self.digest = folder, digest
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, carried: Carried) -> Path:
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        carried: Carried,
+        rows: Sequence[Mapping[str, Any]] = (),
+    ) -> Path:
         """Write the state after ``step`` steps and prune old checkpoints."""
         final = self.folder / f"step-{step:08d}"
         partial = self.folder / f"{final.name}.partial-{os.getpid()}"
@@ -49,7 +59,7 @@ class Checkpoints:
                 "model.safetensors": safetensors.torch.save(dict(model.state_dict())),
                 "optimizer.safetensors": safetensors.torch.save(_flatten(optimizer)),
                 "carried.safetensors": safetensors.torch.save(_name_carried(carried)),
-                "state.json": json.dumps({"step": step, "digest": self.digest}).encode(),
+                "state.json": json.dumps({"step": step, "digest": self.digest, "rows": list(rows)}).encode(),
             }
             manifest = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
             for name, data in {**files, "MANIFEST.json": json.dumps(manifest, indent=1).encode()}.items():
@@ -82,7 +92,8 @@ class Checkpoints:
                 continue
             model.load_state_dict(safetensors.torch.load(files["model.safetensors"]))
             _unflatten(optimizer, safetensors.torch.load(files["optimizer.safetensors"]))
-            return Restored(state["step"], _unname_carried(safetensors.torch.load(files["carried.safetensors"])))
+            carried = _unname_carried(safetensors.torch.load(files["carried.safetensors"]))
+            return Restored(state["step"], carried, state["rows"])
         return None
 
     def discard(self) -> None:

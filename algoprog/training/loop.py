@@ -68,8 +68,9 @@ def train(
 ) -> Outcome:
     """Train ``config`` on ``store`` and evaluate once at the end.
 
-    ``on_metrics`` receives a row (step, tokens, flops, loss, grad_norm, lr) per interval on rank 0. ``should_stop`` is
-    polled per interval; when it is true the run saves and raises :class:`Stopped`.
+    ``on_metrics`` receives a row (step, tokens, flops, loss, grad_norm, lr) per interval on rank 0. A resumed run reports
+    all rows again from its first step, so that whoever listens has the whole curve even if rows were lost with the
+    process. ``should_stop`` is polled per interval; when it is true the run saves and raises :class:`Stopped`.
 
     Raises:
         InputError: the budget is below one step, or the data is too small for one window.
@@ -87,6 +88,9 @@ def train(
     buffer = MetricBuffer(interval, engine)
     restored = checkpoints.restore(model, optimizer) if checkpoints else None
     step = restored.step if restored else 0
+    rows = restored.rows if restored else []
+    for row in rows if rank == 0 else ():
+        on_metrics(row)
     carried = _share_of_rank(restored.carried if restored else None, engine)
     call = engine.adopt(model, optimizer)
     trouble: str | None = None
@@ -118,10 +122,11 @@ def train(
             trouble = f"loss or gradient not finite at step {first + drained.bad_step + 1} of {work.steps}"
             return False
         train_loss = drained.loss
+        rows.append(_row(config, work, step, drained.loss, drained.grad_norm, factors[step - 1]))
         if rank == 0:
-            on_metrics(_row(config, work, step, drained.loss, drained.grad_norm, factors[step - 1]))
+            on_metrics(rows[-1])
         if checkpoints and step < work.steps and (drained.stop or drained.save):
-            _save(checkpoints, step, model, optimizer, carried, engine)
+            _save(checkpoints, step, model, optimizer, carried, rows, engine)
             last_save = time.monotonic()
         if drained.stop and step < work.steps:
             raise Stopped(f"stopped at step {step} of {work.steps}")
@@ -194,11 +199,12 @@ def _save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     carried: Carried,
+    rows: list[dict[str, Any]],
     engine: Engine,
 ) -> None:
     whole = _state_of_all(carried, engine)
     if engine.place.rank == 0:
-        checkpoints.save(step, model, optimizer, whole)
+        checkpoints.save(step, model, optimizer, whole, rows)
     engine.fence()
 
 

@@ -74,6 +74,7 @@ def _train(
     if engine.place.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         _write_whole(folder / "config.json", config.model_dump_json(indent=1))
+        (folder / "metrics.jsonl").write_text("")  # every attempt reports the whole curve
     engine.fence()
 
     def on_metrics(row: Json) -> None:

@@ -29,7 +29,8 @@ def test_everything_of_a_good_study(study) -> None:
     for pair in found.gains:
         assert pair.at_largest is not None and pair.at_largest.in_range and pair.at_largest.gain > 1
         assert pair.at_centre is not None and pair.at_centre.flops == pytest.approx(1e17, rel=1e-6)
-    assert sum("covers 4.0 decades" in line for line in found.warnings) == 3
+    (covered,) = [line for line in found.warnings if line.startswith("Decades of compute covered")]
+    assert covered.count(" 4.0 (1e+15 to 1e+19 FLOPs)") == 3
 
 
 def test_largest_in_range_compute_is_the_last_one_in_range(study) -> None:

@@ -231,6 +231,17 @@ def test_a_live_sweep_refuses_a_second_driver(sweep_file: Path, tmp_path: Path) 
         run(sweep_file, tmp_path / "out")
 
 
+def test_one_store_holds_runs_on_one_dataset(reference: Path, sweep_file: Path) -> None:
+    values = yaml.safe_load(sweep_file.read_text())
+    values["data"]["seed"] = 1
+    path = sweep_file.with_name("other-data.yaml")
+    path.write_text(yaml.safe_dump(values))
+    before = results(reference)
+    with pytest.raises(InputError, match="holds runs on other data"):
+        run(path, reference)
+    assert results(reference) == before
+
+
 def test_unknown_executor(sweep_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown executor 'slurm'"):
         commands.sweep(str(sweep_file), tmp_path / "out", "slurm", "fp32", None, 1)

@@ -29,10 +29,11 @@ CARRIED = [(torch.full((1, 2, 3), 0.5), torch.full((1, 2, 3), -0.5))]
 
 def test_round_trip_continues_exactly(tmp_path: Path) -> None:
     model, optimizer = trained(3)
-    Checkpoints(tmp_path, "abc").save(3, model, optimizer, CARRIED)
+    Checkpoints(tmp_path, "abc").save(3, model, optimizer, CARRIED, [{"step": 3, "loss": 1.5}])
     other, other_optimizer = trained(0)
     restored = Checkpoints(tmp_path, "abc").restore(other, other_optimizer)
     assert restored is not None and restored.step == 3 and torch.equal(restored.carried[0][1], CARRIED[0][1])
+    assert restored.rows == [{"step": 3, "loss": 1.5}]
     for m, o in ((model, optimizer), (other, other_optimizer)):
         m(torch.ones(2, 4)).square().sum().backward()
         o.step()

@@ -58,9 +58,11 @@ def test_stop_and_resume_equals_an_undisturbed_run(
     rows: list[dict[str, float]] = []
     checkpoints = Checkpoints(tmp_path, "x")
     for stop_at in (7, 20):
+        rows.clear()
         with pytest.raises(Stopped):
             train(config, periodic, engine, checkpoints=checkpoints, on_metrics=rows.append,
                   should_stop=lambda stop_at=stop_at: bool(rows) and rows[-1]["step"] >= stop_at - 1)  # fmt: skip
+    rows.clear()
     resumed = train(config, periodic, engine, checkpoints=checkpoints, on_metrics=rows.append)
     assert same(whole, resumed)
     assert [row["step"] for row in rows] == list(range(1, 31))
