@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rich.box import HEAVY_HEAD, SQUARE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -44,8 +45,8 @@ class QuickstartResult(Protocol):
     def seconds(self) -> Mapping[str, float]: ...
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(title=title, title_justify="left")
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], header: bool = True) -> None:
+    table = Table(title=title, title_justify="left", show_header=header, box=HEAVY_HEAD if header else SQUARE)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
@@ -73,17 +74,38 @@ def duration(seconds: float) -> str:
 
 
 def print_mapping(title: str, values: Mapping[str, Any]) -> None:
-    """Two columns."""
-    _table(title, ("", ""), values.items())
+    """Two columns without a header."""
+    _table(title, ("", ""), values.items(), header=False)
+
+
+def _short(value: float | None) -> str:
+    """Two significant digits, so that a plan fits into eighty columns."""
+    return "-" if value is None else f"{value:.1e}".replace("e+", "e").replace("e0", "e")
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Every run with exact FLOPs and estimated cost, and the totals."""
-    columns = ("arch", "width", "depth", "lr", "seed", "params", "steps", "tokens", "epochs", "flops", "seconds", "MB")
-    rows = [[*(run[c] for c in columns[:-1]), round(run["memory_bytes"] / 1e6)] for run in plan["runs"]]
-    _table(f"plan of {plan['sweep']}", columns, rows)
+    """Every run with its work and estimated cost, and the totals; exact numbers are in the JSON."""
+    runs = plan["runs"]
+    repeats = any((run["epochs"] or 0) > 1 for run in runs)
+    columns = ("arch", "width", "lr", "seed", "params", "tokens", "FLOPs", "time", "MB")
+    rows = [
+        [
+            run["arch"],
+            run["width"],
+            f"{run['lr']:.2g}",
+            run["seed"],
+            _short(run["params"]),
+            _short(run["tokens"]),
+            _short(run["flops"]),
+            duration(run["seconds"]),
+            round(run["memory_bytes"] / 1e6),
+            *([f"{run['epochs']:.1f}"] if repeats else []),
+        ]
+        for run in runs
+    ]
+    _table(f"plan of {plan['sweep']}", (*columns, "epochs") if repeats else columns, rows)
     print(
-        f"{len(rows)} runs, {plan['total_flops']:.3e} FLOPs (exact), about {duration(plan['wall_seconds'])} on "
+        f"{len(runs)} runs, {plan['total_flops']:.3e} FLOPs (exact), about {duration(plan['wall_seconds'])} on "
         f"{plan['workers']} workers (estimate; {plan['seconds_include']})"
     )
     if plan["data"] is None:
