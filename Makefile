@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-slow lint types imports benchmark clean
+.PHONY: setup quickstart test test-slow lint types imports clean
 
 quickstart: setup
 	$(BIN)/algoprog quickstart
@@ -39,9 +39,6 @@ types: setup
 
 imports: setup
 	$(BIN)/python -m pytest -q tests/test_imports.py
-
-benchmark: setup
-	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

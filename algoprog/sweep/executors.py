@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,8 @@ class _Pool:
         result = event.get("result")
         if result is not None:
             self.listener.ended(event["digest"], result["state"], result["message"], result)
+            # Only now that the result is committed are the run's checkpoints of no more use.
+            shutil.rmtree(self.settings.checkpoints / event["digest"], ignore_errors=True)
         elif event["kind"] == "failed":
             self.listener.ended(event["digest"], "failed", event["message"], None)
         else:

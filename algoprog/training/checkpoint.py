@@ -7,6 +7,7 @@ A checkpoint is a folder ``step-NNNNNNNN`` with tensors in safetensors files (no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -87,7 +88,8 @@ class Checkpoints:
             except (OSError, ValueError, KeyError) as error:
                 aside = folder.with_name(f"corrupt-{folder.name}")
                 shutil.rmtree(aside, ignore_errors=True)
-                folder.rename(aside)
+                with contextlib.suppress(FileNotFoundError):  # another rank was faster
+                    folder.rename(aside)
                 print(f"warning: checkpoint {folder} set aside as {aside.name}: {error}", file=sys.stderr)
                 continue
             model.load_state_dict(safetensors.torch.load(files["model.safetensors"]))

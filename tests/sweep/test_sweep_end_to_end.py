@@ -140,32 +140,32 @@ def running(out: Path) -> list[str]:
         return []
 
 
-def long_sweep(sweep_file: Path) -> Path:
+def curves_so_far(out: Path) -> list[dict[str, Any]]:
+    return curves(out) if running(out) else []
+
+
+def long_sweep(sweep_file: Path, flops: str = "3e10") -> Path:
     values = yaml.safe_load(sweep_file.read_text())
-    values["grids"] = [{"arch": ["modern", "lstm"], "width": 16, "flops": "3e10"}]
+    values["grids"] = [{"arch": ["modern", "lstm"], "width": 16, "flops": flops}]
     path = sweep_file.with_name("long.yaml")
     path.write_text(yaml.safe_dump(values))
     return path
 
 
-def test_ctrl_c_saves_and_a_second_start_continues(sweep_file: Path, tmp_path: Path) -> None:
-    out, path = tmp_path / "out", long_sweep(sweep_file)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_and_a_second_start_continues(sweep_file: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out, path = tmp_path / "out", long_sweep(sweep_file, flops="5e9")
     driver = start(path, out)
-    wait_for(lambda: len(running(out)) == 2)
-    wait_for(lambda: len({row["run"] for row in curves(out)}) == 2)
+    wait_for(lambda: len({row["run"] for row in curves_so_far(out)}) == 2)
     began = time.monotonic()
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
     _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 75 and "continues" in errors and time.monotonic() - began < 20
-    assert len(list((out / "checkpoints").glob("*/step-*/MANIFEST.json"))) == 2
-    assert not running(out)
-    before = curves(out)
-    driver = start(path, out)
-    wait_for(lambda: len(running(out)) == 2 and len(curves(out)) > len(before))
-    assert curves(out)[:1] == before[:1]
-    driver.send_signal(signal.SIGTERM)
-    driver.communicate(timeout=30)
-    assert driver.returncode == 75
+    assert len(list((out / "checkpoints").glob("*/step-*/MANIFEST.json"))) == 2 and not running(out)
+    assert run(path, out)["complete"]
+    assert not list((out / "checkpoints").glob("*/step-*")), "checkpoints of finished runs are removed"
+    run(path, tmp_path / "whole")
+    assert results(out) == results(tmp_path / "whole") and curves(out) == curves(tmp_path / "whole")
 
 
 def test_workers_die_with_their_driver(sweep_file: Path, tmp_path: Path) -> None:
