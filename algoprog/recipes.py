@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from algoprog.config import (
     BudgetConfig,
     Count,
@@ -76,10 +78,16 @@ def _read_preset(arch: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``change``, nested mappings merged key by key."""
+    """``base`` with the values of ``change``, nested mappings merged key by key.
+
+    Raises:
+        InputError: ``change`` puts a plain value where ``base`` has a group of keys.
+    """
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
+        if isinstance(old, Mapping) and not isinstance(value, Mapping):
+            raise InputError(f"{key} is a group of keys", got=str(value), expected=f"one of them, such as {key}.KEY")
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
@@ -102,7 +110,6 @@ def resolve(
         InputError: unknown preset, unknown key (the nearest one is named), or values that do not fit together.
     """
     recipe = load_recipe(arch)
-    width = _whole(width, "width", where)
     values: dict[str, Any] = {
         "arch": arch,
         "model": {**recipe.model, "width": width},
@@ -115,6 +122,7 @@ def resolve(
         "precision": precision,
     }
     values = merge(values, overrides or {})
+    width = _whole(values["model"]["width"], "width", where)
     if lr is not None:
         values["optim"]["lr"] = lr
     values["optim"].setdefault("lr", recipe.lr.at(width) if isinstance(recipe.lr, LrLaw) else recipe.lr)
@@ -145,10 +153,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     """``["model.depth=4", "optim.clip=null"]`` as nested overrides; values are YAML.
 
     Raises:
-        InputError: a setting without ``=``.
+        InputError: a setting without ``=``, or a value that is not YAML.
     """
-    import yaml
-
     nested: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -156,7 +162,10 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
             raise InputError(
                 "not a setting", where="--set", got=setting, expected="KEY=VALUE, for example model.depth=4"
             )
-        value: Any = yaml.safe_load(text)
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError("the value is not valid YAML", where=f"--set {key}", got=text) from None
         for part in reversed(key.split(".")):
             value = {part: value}
         nested = merge(nested, value)

@@ -117,6 +117,10 @@ def test_lstm_constraints() -> None:
         resolve("lstm", 64, BUDGET, overrides={"data": {"order": "shuffled"}})
 
 
+def test_an_overridden_width_rules_depth_and_learning_rate() -> None:
+    assert resolve("modern", 64, BUDGET, overrides={"model": {"width": 32}}) == resolve("modern", 32, BUDGET)
+
+
 def test_budget_is_exactly_one() -> None:
     for bad in ({}, {"flops": 1, "tokens": 1}, {"flops": 0}, {"flops": -1}, {"flops": "lots"}, {"flops": float("inf")}):
         with pytest.raises(InputError):

@@ -22,6 +22,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from algoprog.data.cache import sync
+
 KEEP = 2
 Carried = list[tuple[Tensor, Tensor]] | None
 
@@ -68,7 +70,7 @@ class Checkpoints:
             if final.exists():
                 shutil.rmtree(final)
             partial.rename(final)
-            _flush_folder(self.folder)
+            sync(self.folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -119,14 +121,6 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_verified(folder: Path) -> dict[str, bytes]:
