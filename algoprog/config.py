@@ -41,6 +41,8 @@ class InputError(ValueError):
 
 def _number(value: object) -> object:
     """Accept ``1e15`` from YAML and from the command line, where it arrives as text or as a float."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is needed, not {value}")
     if isinstance(value, str):
         try:
             value = float(value)
@@ -51,7 +53,7 @@ def _number(value: object) -> object:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**63)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -183,6 +185,12 @@ class ScheduleConfig(Frozen):
     warmup: Fraction = 0.1
     floor: Fraction = 0.1
     decay: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> ScheduleConfig:
+        if self.name == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(f"warmup {self.warmup} and decay {self.decay} of a wsd schedule add up to more than 1")
+        return self
 
 
 class BudgetConfig(Frozen):

@@ -113,7 +113,7 @@ def resolve(
     values: dict[str, Any] = {
         "arch": arch,
         "model": {**recipe.model, "width": width},
-        "data": merge(data or {}, recipe.data),
+        "data": merge(recipe.data, data or {}),
         "optim": dict(recipe.optim),
         "schedule": recipe.schedule.model_dump(),
         "batch": recipe.batch,

@@ -163,8 +163,19 @@ def test_train(texts: Path, tmp_path: Path) -> None:
     assert record["state"] == "done" and record["loss"] < 5.7 and record["tokens"] <= 20000
     assert record["loss_windowed"] > 0 and record["loss"] == record["loss_streaming"]
     assert parsed("train", *options) == record, "a finished run is read, not repeated"
+    assert "holds another run" in refused(*[16 if option == 8 else option for option in options])
+    assert parsed("train", *options) == record, "nothing was overwritten"
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["flops"] == record["flops"] and not (tmp_path / "run" / "checkpoints" / record["run"]).exists()
+
+
+def test_train_into_a_file_or_a_foreign_folder(texts: Path, tmp_path: Path) -> None:
+    options = ["train", "--width", 8, "--tokens", "20000", "--corpus", texts, "--tokenizer", "bpe-300", "--out"]
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(*options, tmp_path / "file")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text("[1, 2]")
+    assert "not a record of a run" in refused(*options, tmp_path / "foreign")
 
 
 def test_quickstart(sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

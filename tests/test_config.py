@@ -102,6 +102,8 @@ def test_published_learning_rates() -> None:
         ({"data": {"tokenizer": "bpe-99999999999"}}, "largest token type"),
         ({"data": {"tokenizer": "words"}}, "unknown tokenizer; got 'words'"),
         ({"seed": -1}, "seed"),
+        ({"batch": True}, "a number is needed, not True"),
+        ({"schedule": {"name": "wsd", "warmup": 0.5, "decay": 0.8}}, "more than 1"),
     ],
 )
 def test_bad_overrides_give_one_clear_line(overrides: dict[str, object], message: str) -> None:
@@ -119,6 +121,11 @@ def test_lstm_constraints() -> None:
 
 def test_an_overridden_width_rules_depth_and_learning_rate() -> None:
     assert resolve("modern", 64, BUDGET, overrides={"model": {"width": 32}}) == resolve("modern", 32, BUDGET)
+
+
+def test_a_users_order_wins_over_the_presets() -> None:
+    run = resolve("lstm", 32, BUDGET, data={"order": "shuffled"}, overrides={"model": {"carry_state": False}})
+    assert run.data.order == "shuffled"
 
 
 def test_budget_is_exactly_one() -> None:

@@ -24,6 +24,9 @@ from typing import IO, Any, Protocol
 
 from algoprog.config import InputError
 
+# A worker is a world of its own, also when its driver was started by a launcher.
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 MAX_ATTEMPTS = 2
 MAX_FAILED_STARTS = 2
 GRACE_S = 20.0
@@ -77,8 +80,11 @@ class WorkerProcess:
         self.task: Task | None = None
         self.provenance: dict[str, Any] | None = None
         environment = {**TUNED_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)}
+        for name in LAUNCHER_VARIABLES:
+            environment.pop(name, None)
         if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
         # A session of its own: Ctrl-C reaches the driver only, which then stops its workers in order.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "algoprog.sweep.worker"],
@@ -89,9 +95,13 @@ class WorkerProcess:
 
     def _listen(self, inbox: Inbox) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            inbox.put((self, json.loads(line)))
-        inbox.put((self, None))
+        try:
+            for line in self._process.stdout:
+                inbox.put((self, json.loads(line)))
+        except ValueError:
+            self._process.kill()  # a line cut off by a crash; without this the driver would wait for ever
+        finally:
+            inbox.put((self, None))
 
     def tell(self, **message: Any) -> None:
         """Send an order; a dead worker is noticed when its output ends."""
@@ -181,6 +191,7 @@ class _Pool:
         else:
             if event["kind"] == "ready":
                 worker.provenance = event["provenance"]
+                self.failed_starts = 0
             else:
                 self._settle(worker, event)
             self._next(worker)
@@ -260,7 +271,8 @@ def time_shapes(
     worker = WorkerProcess("timing", inbox, None, threads, subprocess.DEVNULL, None)
     costs: list[dict[str, Any]] = []
     try:
-        inbox.get()
+        if inbox.get()[1] is None:
+            raise InputError("the timing process cannot start", remedy="`python -m algoprog.sweep.worker` says why")
         for config in configs:
             worker.tell(kind="time", config=config)
             _, event = inbox.get()

@@ -55,6 +55,12 @@ def _lines(path: Path) -> list[str]:
 def _commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
+        # Installed into somebody else's repository, the commit would be theirs.
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10
+        )
+        if tracked.returncode != 0:
+            return None
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=here,
@@ -71,6 +77,6 @@ def _source_hash() -> str:
     """sha256 over the package's Python files: equal sources, equal hash, in a checkout or installed."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted([*package.rglob("*.py"), *(package / "kernels").rglob("*.py")]):
+    for path in sorted({*package.rglob("*.py"), *(package / "kernels").rglob("*.py")}):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

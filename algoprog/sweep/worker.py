@@ -62,7 +62,9 @@ class Reporter:
 
 def main() -> None:
     """Serve until stdin closes."""
-    sink, sys.stdout = sys.stdout, sys.stderr
+    # Events alone go to the driver: whatever else prints, Python or a C library, ends up in the log.
+    sink = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -111,6 +113,8 @@ def _serve_run(order: dict[str, Any], store: Any, engine: Any, reporter: Reporte
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         reporter.send("failed", digest=digest, message=f"{type(error).__name__}: {error}")
+        if "CUDA error" in str(error):
+            os._exit(1)  # the device context is lost; the driver starts another worker
 
 
 def _serve_timing(order: dict[str, Any], engine: Any, reporter: Reporter) -> None:

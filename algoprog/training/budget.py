@@ -31,7 +31,7 @@ def plan_work(config: RunConfig) -> Work:
     """Exact work of a run.
 
     Raises:
-        InputError: the budget does not pay for one step.
+        InputError: the budget does not pay for one step, or is beyond 64-bit integers.
     """
     params = parameter_count(config.model)
     per_sequence = model_flops(config.model)
@@ -49,4 +49,9 @@ def plan_work(config: RunConfig) -> Work:
             expected=f"at least {price:.3g} {unit}",
             remedy=f"raise the budget or lower batch ({config.batch}) or model.context ({config.model.context})",
         )
-    return Work(params, target // price, tokens_per_step, flops_per_step, per_sequence.forward_total)
+    work = Work(params, target // price, tokens_per_step, flops_per_step, per_sequence.forward_total)
+    if work.flops >= 2**63:
+        raise InputError(
+            "the run is larger than any store can hold", got=f"{work.flops:.2e} FLOPs", expected="below 9.2e18"
+        )
+    return work

@@ -15,7 +15,6 @@ from algoprog.training.engines import Engine
 from algoprog.training.loop import train
 
 TIMED_STEPS = 4
-VALIDATION_TOKENS = 1025
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,9 @@ class StepCost:
 def time_step(config: RunConfig, engine: Engine) -> StepCost:
     """Time ``config``'s step after one warm-up step."""
     tokens_per_step = config.batch * config.model.context
-    store = random_store(config.model.vocab, tokens_per_step + config.batch + config.model.context)
+    store = random_store(
+        config.model.vocab, tokens_per_step + config.batch + config.model.context, config.model.context
+    )
     seconds = []
     for steps in (1, TIMED_STEPS):
         short = config.model_copy(update={"budget": BudgetConfig(tokens=steps * tokens_per_step)})
@@ -37,10 +38,10 @@ def time_step(config: RunConfig, engine: Engine) -> StepCost:
     return StepCost(seconds[-1] / TIMED_STEPS, _peak_memory_bytes())
 
 
-def random_store(vocab: int, train_tokens: int) -> TokenStore:
+def random_store(vocab: int, train_tokens: int, context: int) -> TokenStore:
     """A token store in memory with uniformly random ids, for timing only."""
     rng = np.random.default_rng(0)
-    train_ids, validation_ids = (rng.integers(0, vocab, n, dtype=np.uint32) for n in (train_tokens, VALIDATION_TOKENS))
+    train_ids, validation_ids = (rng.integers(0, vocab, n, dtype=np.uint32) for n in (train_tokens, context + 1))
     return TokenStore(
         path=Path("random"),
         train=train_ids,
@@ -49,7 +50,7 @@ def random_store(vocab: int, train_tokens: int) -> TokenStore:
         end_of_text=vocab - 1,
         fingerprint="random",
         train_bytes=train_tokens,
-        validation_bytes=VALIDATION_TOKENS,
+        validation_bytes=context + 1,
         meta={},
     )
 

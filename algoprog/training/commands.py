@@ -93,6 +93,7 @@ class _StopRequest:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
+        print("stopping after this interval; ask again to stop at once", file=sys.stderr, flush=True)
 
     def __call__(self) -> bool:
         return self._asked

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: one run in, one outcome out.
 
 The batch of a step is a pure function of (seed, step), the learning rate a table over steps, dropout masks a function of
-(seed, step, rank): nothing but the tensors of a checkpoint is needed to continue exactly where a run stopped.
+(seed, step): nothing but the tensors of a checkpoint is needed to continue exactly where a run stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from algoprog.config import LstmConfig, RunConfig
+from algoprog.config import InputError, LstmConfig, RunConfig
 from algoprog.data.order import Order, make_order, reset_draw
 from algoprog.data.store import TokenStore
 from algoprog.models import build_model, model_flops
@@ -79,6 +79,7 @@ def train(
     clock = _Clock()
     work = plan_work(config)
     store.require_window(config.model.context)
+    _check_ranks(config, engine)
     device, rank, world = engine.place.device, engine.place.rank, engine.place.world
     model = build_model(config.model, config.seed, DTYPES[config.precision]).to(device)
     optimizer = build_optimizer(config.optim, model)
@@ -141,6 +142,14 @@ def train(
     return _outcome(config, store, work, step, order.epochs(step), scores, train_loss, trouble, clock.seconds)
 
 
+def _check_ranks(config: RunConfig, engine: Engine) -> None:
+    """Dropout masks are drawn per rank, so with dropout a run would depend on the number of ranks: refuse that."""
+    if engine.place.world > 1 and isinstance(config.model, LstmConfig) and config.model.dropout > 0:
+        raise InputError(
+            "dropout on several ranks would change the run", got=f"{engine.place.world} ranks", expected="1"
+        )
+
+
 class _Clock:
     """Seconds by phase."""
 
@@ -164,8 +173,7 @@ def _forgets(config: RunConfig, order: Order, step: int) -> bool:
 def _mask_generator(config: RunConfig, step: int, engine: Engine) -> torch.Generator | None:
     if not isinstance(config.model, LstmConfig) or config.model.dropout == 0:
         return None
-    seed = (config.seed * 1_000_003 + step) * 65_537 + engine.place.rank
-    return torch.Generator(engine.place.device).manual_seed(seed)
+    return torch.Generator(engine.place.device).manual_seed(config.seed * 1_000_003 + step)
 
 
 def _share_of_rank(carried: Carried, engine: Engine) -> Carried:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import yaml
 from algoprog.config import InputError
 from algoprog.data.store import TokenStore
 from algoprog.sweep import commands
+from algoprog.sweep.executors import WorkerProcess
 from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
 
 COLUMNS = (
@@ -206,6 +208,19 @@ def test_workers_that_cannot_start_end_the_sweep(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(InputError, match="workers cannot start"):
         run(sweep_file, tmp_path / "out")
+    with pytest.raises(InputError, match="timing process cannot start"):
+        commands.plan(str(sweep_file), "fp32", None, 1)
+
+
+def test_a_worker_cut_off_in_the_middle_of_a_line_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\nprintf \'{"kind": "rea\'\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    inbox: Any = queue.Queue()
+    worker = WorkerProcess("cut", inbox, None, 1, subprocess.DEVNULL, None)
+    assert inbox.get(timeout=10) == (worker, None)
+    worker.end()
 
 
 def test_one_failing_run_does_not_stop_the_others(sweep_file: Path, tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ def test_budget_in_flops_is_the_most_whole_steps(periodic: TokenStore, engine: E
         plan_work(run().model_copy(update={"budget": BudgetConfig(flops=step - 1)}))
     with pytest.raises(InputError, match="below one step"):
         plan_work(run(tokens=63))
+    with pytest.raises(InputError, match="larger than any store"):
+        plan_work(run().model_copy(update={"budget": BudgetConfig(tokens=2**62)}))
     by_ratio = plan_work(run().model_copy(update={"budget": BudgetConfig(tokens_per_param=2.0)}))
     assert 0 <= 2 * by_ratio.params - by_ratio.tokens < 64
 

@@ -16,7 +16,7 @@ NAMES = ["cosine", "inverse_sqrt", "linear", "constant", "wsd"]
 
 @given(name=st.sampled_from(NAMES), steps=st.integers(1, 500), warmup=st.floats(0, 1), floor=st.floats(0, 1))
 def test_factors_are_positive_and_at_most_one(name: str, steps: int, warmup: float, floor: float) -> None:
-    config = ScheduleConfig.model_validate({"name": name, "warmup": warmup, "floor": floor})
+    config = ScheduleConfig.model_validate({"name": name, "warmup": warmup, "floor": floor, "decay": (1 - warmup) / 2})
     factors = schedule_factors(config, steps)
     assert len(factors) == steps
     assert all(0 <= f <= 1 + 1e-12 for f in factors) and max(factors[:-1] + [1.0]) == 1.0

@@ -30,6 +30,7 @@ class TorchEngine:
         device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
         if device.type == "cuda":
             torch.cuda.set_device(device)
+            torch.backends.cudnn.allow_tf32 = False  # else an LSTM in "fp32" would compute in TF32, a transformer not
         elif world > 1 and "OMP_NUM_THREADS" not in os.environ:
             # Ranks on one machine share its cores; more threads than cores is ten times slower.
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", world))))
