@@ -163,7 +163,7 @@ def test_train(texts: Path, tmp_path: Path) -> None:
     assert record["state"] == "done" and record["loss"] < 5.7 and record["tokens"] <= 20000
     assert record["loss_windowed"] > 0 and record["loss"] == record["loss_streaming"]
     assert parsed("train", *options) == record, "a finished run is read, not repeated"
-    assert "holds another run" in refused(*[16 if option == 8 else option for option in options])
+    assert "holds another run" in refused("train", *[16 if option == 8 else option for option in options])
     assert parsed("train", *options) == record, "nothing was overwritten"
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["flops"] == record["flops"] and not (tmp_path / "run" / "checkpoints" / record["run"]).exists()
