@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from algoprog.scaling.fit import FrontierFit
 from algoprog.scaling.intervals import Bootstrap, percentiles
 from algoprog.scaling.laws import FloatArray, LogLaw, PowerLaw
 from algoprog.scaling.runs import require_arch
+
+if TYPE_CHECKING:
+    from algoprog.scaling.sensitivity import Sources  # a gain is made without it
 
 Anchor = Literal["new", "old"]
 NO_INTERVAL = "no interval"
@@ -39,7 +42,7 @@ class Gain:
     and ``flops_b`` lie inside the FLOPs of the fitted points of their own architecture; otherwise ``decades_beyond``
     says how far outside the worse of the two is. ``far_beyond_data``: the reducible loss is below a quarter of the
     smallest fitted one. ``loss`` in nats per token; ``flops`` is the compute that ``anchor`` names (of the new one
-    for ``loss``).
+    for ``loss``). ``sources``: its spread over other choices, where these were tried.
     """
 
     a: str
@@ -55,6 +58,7 @@ class Gain:
     flops_b: float
     decades_beyond: float
     far_beyond_data: bool
+    sources: Sources | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,7 @@ def log_gain_at_loss(old: LogLaw, new: LogLaw, loss: float) -> FloatArray:
 
 def law_gain(old: PowerLaw, new: PowerLaw, flops: float, anchor: Anchor = "new") -> float:
     """The gain between two laws, of any E each, at ``flops`` spent by the new (G) or the old one (H)."""
-    _check_anchor(anchor)
+    check_anchor(anchor)
     _check_positive("flops", flops, "FLOPs")
     log_gain = log_gain_new if anchor == "new" else log_gain_old
     return _exp(float(log_gain(old.parameters, new.parameters, np.asarray(math.log(flops)))))
@@ -150,7 +154,7 @@ def gain_function(
     Raises InputError for an architecture without a law, an unknown anchor, or compute that is not positive.
     """
     old, new = laws_of(fit, a, b)
-    _check_anchor(anchor)
+    check_anchor(anchor)
     flops = np.asarray(flops_grid, dtype=np.float64)
     if flops.ndim != 1 or not np.all(np.isfinite(flops) & (flops > 0)):
         raise InputError("bad flops_grid", got=f"shape {flops.shape}", expected="a vector of finite numbers > 0")
@@ -239,7 +243,8 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
-def _check_anchor(anchor: str) -> None:
+def check_anchor(anchor: str) -> None:
+    """Raise InputError unless ``anchor`` is ``new`` or ``old``."""
     if anchor not in ("new", "old"):
         raise InputError("unknown anchor", got=anchor, expected="new or old")
 
