@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from algoprog.scaling import InputError, excluded_runs, final_points, load_runs
+from algoprog.scaling import (
+    InputError,
+    PowerLaw,
+    Status,
+    analyse,
+    excluded_runs,
+    final_points,
+    gain_at_loss,
+    load_runs,
+)
 
 GOOD = "arch,flops,loss\nlstm,1e15,5.5\nmodern,1e15,5.25\n"
 
@@ -233,7 +242,7 @@ def test_step_needs_run(csv) -> None:
 
 def test_more_than_one_flop_convention(csv) -> None:
     text = "arch,flops,loss,flop_convention\nlstm,1e15,5,causal_exact\nlstm,2e15,4,6nd\n"
-    refused(csv(text), "more than one FLOP convention", "6nd, causal_exact")
+    refused(csv(text), "more than one FLOP convention", "6nd in 1 row, causal_exact in 1 row", "separate files")
 
 
 # ---------------------------------------------------------------- bad cells
@@ -268,3 +277,106 @@ def test_conflicting_runs(csv) -> None:
     refused(csv(steps), "for one step")
     archs = "run,arch,flops,loss\na,lstm,1e15,5\na,modern,1e15,5\n"
     refused(csv(archs), "more than one architecture", "lstm, modern")
+
+
+# ---------------------------------------------------------------- stores, kept columns, faults further in
+
+
+def with_configs(folder: Path, configs: list[str]) -> Path:
+    """A store whose runs carry configs, as a sweep writes them."""
+    folder.mkdir()
+    connection = sqlite3.connect(folder / "store.sqlite")
+    connection.execute("CREATE TABLE runs (digest, position, config, flops, loss)")
+    rows = [(f"r{i}", i, config, 4e7 * (i + 1), 5.0 - 0.1 * i) for i, config in enumerate(configs)]
+    connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", rows)
+    view = "SELECT digest AS run, 'a' AS arch, flops, loss, 'done' AS state FROM runs ORDER BY position"
+    connection.execute(f"CREATE VIEW points AS {view}")
+    connection.commit()
+    connection.close()
+    return folder
+
+
+def test_store_gives_config_keys_that_are_asked_for(tmp_path: Path) -> None:
+    """Tiny FLOPs are not questioned either: a store knows its units."""
+    configs = ['{"model": {"activation": "gelu", "heads": 2}}', '{"model": {"activation": "swiglu", "heads": 4}}', "{}"]
+    folder = with_configs(tmp_path / "sweep", configs)
+    runs = load_runs(folder, keep=["model.activation", "model.heads"])
+    assert runs["model.activation"].tolist() == ["gelu", "swiglu", ""] and runs["model.heads"].tolist() == [
+        "2",
+        "4",
+        "",
+    ]
+    with pytest.raises(InputError, match="no column model.norm"):
+        load_runs(folder, keep=["model.norm"])
+    assert list(load_runs(folder).columns) == ["run", "arch", "state", "flops", "loss"]
+
+
+def test_kept_columns_are_text_whatever_the_file(csv, tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"arch": "a", "flops": [1e15, 2e15], "loss": [5.0, 4.0], "experts": [8, None], "tied": [True, False]}
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_json(tmp_path / "t.json", orient="records")
+    for name in ("t.csv", "t.json"):
+        runs = load_runs(tmp_path / name, keep=["experts", "tied"])
+        assert runs["tied"].tolist() == ["True", "False"] and runs["experts"].iloc[1] == ""
+    with pytest.raises(InputError, match="did you mean experts"):
+        load_runs(tmp_path / "t.csv", keep=["expert"])
+
+
+def test_required_columns_can_be_others(csv) -> None:
+    path = csv("params,tokens,loss\n1e8,2e9,3.5\n2e8,4e9,3.2\n")
+    runs = load_runs(path, required=("params", "tokens", "loss"))
+    assert runs["arch"].tolist() == ["all", "all"] and "flops" not in runs
+    with pytest.raises(InputError, match="bad tokens"):
+        load_runs(csv("params,tokens,loss\n1e8,0,3.5\n"), required=("params", "tokens", "loss"))
+    with pytest.raises(InputError, match="missing columns params, tokens"):
+        load_runs(csv("n_params,D,loss\n1e8,1,3.5\n"), required=("params", "tokens", "loss"))
+
+
+def two_laws(count: int = 8) -> pd.DataFrame:
+    laws = {"a": PowerLaw(1.9, 40.0, 0.10), "b": PowerLaw(1.9, 60.0, 0.12)}
+    rows = [
+        {"arch": arch, "flops": flops, "loss": law.loss(flops) * (1 + 0.001 * (-1) ** i)}
+        for arch, law in laws.items()
+        for i, flops in enumerate(np.geomspace(1e15, 1e18, count))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_what_the_data_lack_is_a_status_and_a_warning() -> None:
+    few = analyse(two_laws(2), draws=100)
+    assert few.fit.status is Status.TOO_FEW and "4 usable points for 5 parameters" in few.warnings[0]
+    one_budget = analyse(two_laws().assign(flops=1e15), draws=100)
+    assert one_budget.fit.status is Status.TOO_FEW and not one_budget.laws
+    flat = two_laws()
+    bound = analyse(flat.assign(loss=60 * flat["flops"] ** -0.07), draws=100)
+    assert bound.fit.status is Status.BOUND_HIT and any("bound_hit" in warning for warning in bound.warnings)
+
+
+def test_one_size_is_one_model_trained_longer() -> None:
+    table = two_laws()
+    assert not any("trained for longer" in warning for warning in analyse(table, draws=100).warnings)
+    told = analyse(table.assign(width=64), draws=100).warnings
+    assert sum("have width 64: its frontier is one model trained for longer" in warning for warning in told) == 2
+    varied = table.assign(width=[64, 128] * 8)
+    assert not any("trained for longer" in warning for warning in analyse(varied, draws=100).warnings)
+
+
+def test_losses_at_or_below_a_fixed_irreducible_loss_are_refused() -> None:
+    table = two_laws()
+    for e in (float(table["loss"].min()), 3.0, -1.0):
+        with pytest.raises(InputError, match="bad irreducible loss.*the lowest loss on the frontier"):
+            analyse(table, e, draws=100)
+
+
+def test_thresholds_outside_all_data() -> None:
+    found = analyse(two_laws(), draws=100)
+    with pytest.raises(InputError, match="neither law ever reaches it"):
+        gain_at_loss(found.fit, "a", "b", 1.0)
+    near = gain_at_loss(found.fit, "a", "b", 1.95)
+    assert not near.in_range and near.far_beyond_data and near.decades_beyond > 5
+    with pytest.raises(InputError, match="no run inside the cuts"):
+        analyse(two_laws(), min_flops=1e20, draws=100)
+    with pytest.raises(InputError, match="did you mean b"):
+        gain_at_loss(found.fit, "a", "bb", 3.0)
