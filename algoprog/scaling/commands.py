@@ -1,4 +1,4 @@
-"""What the commands ``algoprog fit --law frontier`` and ``algoprog ceg`` compute, and the JSON that they print.
+"""What the commands ``algoprog fit`` and ``algoprog ceg`` compute, and the JSON that they print.
 
 JSON has no infinity and no NaN: infinity becomes the string ``"inf"`` or ``"-inf"``, NaN and a missing interval null.
 """
@@ -10,25 +10,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from algoprog.scaling.ceg import Gain, gain_at_flops, gain_at_loss
+from algoprog.scaling.ceg import Anchor, Gain, gain_at_flops, gain_at_loss
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import Irreducible
 from algoprog.scaling.runs import load_runs, require_arch
 from algoprog.scaling.study import Analysis, LawRow, analyse
+from algoprog.scaling.study_sources import sources_json, with_sources
+from algoprog.scaling.surface_commands import fit_surfaces, study_json
+from algoprog.scaling.surface_study import SurfaceStudy
+from algoprog.scaling.units import parse_units
 
 
 def fit(
     runs: str | Path,
     law: str = "frontier",
-    irreducible: str = "shared",
+    irreducible: str | None = None,
     draws: int = 1000,
     seed: int = 0,
     mapping: Sequence[str] = (),
-) -> Analysis:
-    """Read ``runs`` and analyse them. Arguments as on the command line. Raises InputError for bad ones."""
-    if law != "frontier":
-        raise InputError("this version fits frontier laws only", where="--law", got=law, expected="frontier")
-    return analyse(load_runs(runs, parse_mapping(mapping)), parse_irreducible(irreducible), draws, seed)
+    *,
+    units: Sequence[str] = (),
+    loss: str | None = None,
+    delta: float | None = None,
+    rule: str | None = None,
+    min_flops: float = 0.0,
+    max_flops: float = math.inf,
+) -> Analysis | SurfaceStudy:
+    """Read ``runs`` and fit what ``law`` says. Arguments as on the command line. Raises InputError for bad ones.
+
+    ``irreducible`` (default shared) and ``rule`` (default final) belong to the law ``frontier``, ``loss`` (default
+    huber) and ``delta`` to the law ``surface``; the other's are refused, because they would change nothing.
+    """
+    if law not in ("frontier", "surface"):
+        raise InputError("unknown law", where="--law", got=law, expected="frontier or surface")
+    given = {"--irreducible": irreducible, "--points": rule} if law == "surface" else {"--loss": loss, "--delta": delta}
+    for option, value in given.items():
+        if value is not None:
+            other = "frontier" if law == "surface" else "surface"
+            raise InputError(
+                f"does not apply to --law {law}", where=option, got=str(value), remedy=f"drop it, or use --law {other}"
+            )
+    if not 0 <= min_flops < max_flops:
+        got = f"--min-flops {min_flops:g} and --max-flops {max_flops:g}"
+        raise InputError("no compute lies between the cuts", got=got, expected="0 <= min < max")
+    renamed, known = parse_mapping(mapping), parse_units(units)
+    if law == "surface":
+        cuts = {"min_flops": min_flops, "max_flops": max_flops}
+        return fit_surfaces(runs, loss or "huber", delta, draws, seed, mapping=renamed, units=known, **cuts)
+    points = load_runs(runs, renamed, units=known)
+    e = parse_irreducible(irreducible or "shared")
+    return analyse(points, e, draws, seed, min_flops=min_flops, max_flops=max_flops, rule=rule or "final")
 
 
 def gain(
@@ -42,6 +73,8 @@ def gain(
     draws: int = 1000,
     seed: int = 0,
     mapping: Sequence[str] = (),
+    *,
+    units: Sequence[str] = (),
 ) -> Gain:
     """The gain of ``new`` over ``old`` at a loss or at a compute. Raises InputError for bad arguments."""
     if (at_loss is None) == (at_flops is None):
@@ -49,14 +82,15 @@ def gain(
         raise InputError("say where to compare", got=got, expected="exactly one of --at-loss X and --at-flops C")
     if anchor not in ("new", "old"):
         raise InputError("unknown anchor", where="--anchor", got=anchor, expected="new or old")
-    points = load_runs(runs, parse_mapping(mapping))
+    points = load_runs(runs, parse_mapping(mapping), units=parse_units(units))
     for arch in (old, new):
         require_arch(arch, set(points["arch"]))
     found = analyse(points, parse_irreducible(irreducible), draws, seed, pairs=[(old, new)])
     if at_loss is not None:
-        return gain_at_loss(found.fit, old, new, at_loss, boot=found.boot)
+        return with_sources(found, gain_at_loss(found.fit, old, new, at_loss, boot=found.boot))
     assert at_flops is not None
-    return gain_at_flops(found.fit, old, new, at_flops, "new" if anchor == "new" else "old", boot=found.boot)
+    side: Anchor = "new" if anchor == "new" else "old"
+    return with_sources(found, gain_at_flops(found.fit, old, new, at_flops, side, boot=found.boot))
 
 
 def parse_irreducible(text: str) -> Irreducible:
@@ -87,8 +121,11 @@ def parse_mapping(items: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def fit_json(analysis: Analysis) -> dict[str, Any]:
-    """One object; ``laws`` holds the contract's object per architecture. A is for C0 = 1: ``L = E + A C^-alpha``."""
+def fit_json(analysis: Analysis | SurfaceStudy) -> dict[str, Any]:
+    """One object per command. Of frontier laws ``laws`` holds one object per architecture, A for C0 = 1 FLOP:
+    ``L = E + A C^-alpha``; of surfaces see ``study_json``."""
+    if isinstance(analysis, SurfaceStudy):
+        return plain(study_json(analysis))
     result = analysis.fit
     return plain(
         {
@@ -105,6 +142,8 @@ def fit_json(analysis: Analysis) -> dict[str, Any]:
                 "status": analysis.boot.status_counts,
                 "unstable": analysis.boot.unstable,
             },
+            "frontier_rule": {"rule": analysis.rule, "biases": list(analysis.biases)},
+            "sources": [sources_json(one) for one in analysis.sources],
             "excluded": analysis.excluded,
             "warnings": list(analysis.warnings),
         }
@@ -128,9 +167,10 @@ def law_json(row: LawRow) -> dict[str, Any]:
 
 
 def gain_json(gain: Gain) -> dict[str, Any]:
-    """``{"gain", "interval", "in_range", "anchor", "method", "loss", "flops"}``."""
+    """``{"gain", "interval", "in_range", "anchor", "method", "loss", "flops", "sources"}``."""
     names = ("gain", "interval", "in_range", "anchor", "method", "loss", "flops")
-    return plain({name: getattr(gain, name) for name in names})
+    sources = None if gain.sources is None else sources_json(gain.sources)
+    return plain({name: getattr(gain, name) for name in names} | {"sources": sources})
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,9 @@ Two rules in order:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -99,3 +102,36 @@ def final_frontier(points: pd.DataFrame, tolerance: float = BUDGET_TOLERANCE) ->
         kept.append(rows.iloc[chosen].assign(budget_runs=sizes, arch_runs=len(rows)))
     frontier: pd.DataFrame = pd.concat(kept, ignore_index=True)
     return frontier
+
+
+@dataclass(frozen=True, eq=False)
+class RuleFrontier:
+    """A frontier by one rule: ``rows`` with at least ``arch, flops, loss`` (and ``run`` where a row is one run).
+
+    ``biases``: sentences on what the rule is known to get wrong. ``runs`` and ``points`` that the frontier was chosen
+    from, per architecture.
+    """
+
+    rows: pd.DataFrame
+    rule: str
+    biases: tuple[str, ...]
+    runs: Mapping[str, int]
+    points: Mapping[str, int]
+
+
+def frontier_by_rule(points: pd.DataFrame, rule: str, *, tolerance: float = BUDGET_TOLERANCE) -> RuleFrontier:
+    """The frontier of every architecture in ``points`` (as from ``load_runs``: all rows, all steps) by one of ``RULES``.
+
+    ``final``: lower-left set of the finished runs' last points. ``envelope``: running minimum over all logged points.
+    ``slices``: the fitted minimum of every budget. ``surface``: the compute-optimal curve of the fitted L(N, D) at every
+    budget; these rows lie exactly on a power law, so their residuals say nothing.
+
+    Raises InputError for an unknown rule, malformed points, or points that the rule cannot use: ``envelope`` needs
+    several rows per run, ``slices`` and ``surface`` need params and tokens.
+    """
+    # Imported here because these rules are built on this module.
+    from algoprog.scaling.frontier_rules import RULES
+
+    if rule not in RULES:
+        raise InputError("unknown frontier rule", where="--points", got=rule, expected=", ".join(RULES))
+    return RULES[rule](points, tolerance)
