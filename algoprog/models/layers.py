@@ -1,4 +1,7 @@
-"""The parts that models are made of. Every module that multiplies matrices owns its FLOP count beside ``forward``.
+"""The parts that models are made of. Every module owns its FLOP count beside ``forward``.
+
+A module whose products belong to a component of the FLOP vector names it in ``component``, so that whoever watches the
+operations that really run knows where to book them; ``batched_component`` is for products of activations with activations.
 
 Shapes: B batch, T time, D width, F MLP width, V vocabulary, H heads, K head dimension, N = B*T.
 Weights are stored in fp32 and converted to the type of the input where they are used; the embedding sets that type.
@@ -12,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from algoprog import kernels
 from algoprog.config import TransformerConfig
-from algoprog.flops import FlopCount, causal_scores_flops, linear_flops
+from algoprog.flops import FlopCount, causal_attention_flops, causal_pairs, elementwise_flops, linear_flops
+from algoprog.kernels import REFERENCE, Operations
 
 
 class Linear(nn.Module):
@@ -31,86 +34,113 @@ class Linear(nn.Module):
 
     def flops(self, component: str, tokens: int) -> FlopCount:
         outputs, inputs = self.weight.shape
-        return linear_flops(component, inputs, outputs, tokens)
+        products = linear_flops(component, inputs, outputs, tokens)
+        return products if self.bias is None else products + elementwise_flops("bias", outputs * tokens)
 
 
 class RmsNorm(nn.Module):
-    """Root-mean-square norm with a gain. x: [..., D]."""
+    """Root-mean-square norm with a gain, of a residual stream: returns ``(norm(s), s)`` for ``s = x + branch``."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, operations: Operations = REFERENCE) -> None:
         super().__init__()
+        self.operations = operations
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.rms_norm(x, self.weight, self.eps)
+    def forward(self, x: Tensor, branch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x, branch: [..., D]; no branch, or one that has not been added to the stream yet."""
+        if branch is None:
+            return self.operations.rms_norm(x, self.weight, self.eps), x
+        return self.operations.add_rms_norm(branch, x, self.weight, self.eps)
+
+    def flops(self, tokens: int) -> FlopCount:
+        return elementwise_flops("rms_norm", self.weight.numel() * tokens, rows=tokens)
 
 
 class LayerNorm(nn.Module):
-    """Layer norm with a gain and an optional bias. x: [..., D]."""
+    """Layer norm with a gain and an optional bias, of a residual stream: ``(norm(s), s)`` for ``s = x + branch``."""
 
-    def __init__(self, width: int, eps: float, bias: bool) -> None:
+    def __init__(self, width: int, eps: float, bias: bool, operations: Operations = REFERENCE) -> None:
         super().__init__()
+        self.operations = operations
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.layer_norm(x, self.weight, self.bias, self.eps)
+    def forward(self, x: Tensor, branch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x, branch: [..., D]; no branch, or one that has not been added to the stream yet."""
+        if branch is None:
+            return self.operations.layer_norm(x, self.weight, self.bias, self.eps), x
+        return self.operations.add_layer_norm(branch, x, self.weight, self.bias, self.eps)
+
+    def flops(self, tokens: int) -> FlopCount:
+        elements = self.weight.numel() * tokens
+        scaled = elementwise_flops("layer_norm", elements, rows=tokens)
+        return scaled if self.bias is None else scaled + elementwise_flops("bias", elements)
 
 
 LAYER_NORM_EPS = 1e-5
 
 
-def block_norm(config: TransformerConfig) -> nn.Module:
+def block_norm(config: TransformerConfig, operations: Operations = REFERENCE) -> RmsNorm | LayerNorm:
     """The norm inside blocks; a bias-free model has bias-free norms."""
     if config.norm == "rms":
-        return RmsNorm(config.width, config.norm_eps)
-    return LayerNorm(config.width, LAYER_NORM_EPS, config.bias)
+        return RmsNorm(config.width, config.norm_eps, operations)
+    return LayerNorm(config.width, LAYER_NORM_EPS, config.bias, operations)
 
 
-def final_norm(config: TransformerConfig) -> nn.Module:
+def final_norm(config: TransformerConfig, operations: Operations = REFERENCE) -> RmsNorm | LayerNorm:
     """The norm before the head; the study's is a LayerNorm with bias whatever the blocks use."""
     if config.final_norm == "rms":
-        return RmsNorm(config.width, config.norm_eps)
-    return LayerNorm(config.width, LAYER_NORM_EPS, bias=True)
+        return RmsNorm(config.width, config.norm_eps, operations)
+    return LayerNorm(config.width, LAYER_NORM_EPS, True, operations)
 
 
 class CausalSelfAttention(nn.Module):
     """One D -> 3D map, causal softmax attention, D -> D. x: [B, T, D]."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    component, batched_component = "attn_proj", "attn_scores_full"
+
+    def __init__(self, config: TransformerConfig, operations: Operations = REFERENCE) -> None:
         super().__init__()
+        self.operations = operations
         self.heads = config.heads
         self.width = config.width
+        self.rotary = config.position == "rotary"
         self.qkv = Linear(config.width, 3 * config.width, config.bias)
         self.out = Linear(config.width, config.width, config.bias)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        if rotary is not None:
-            q, k = kernels.rotate(q, *rotary), kernels.rotate(k, *rotary)
-        mixed = kernels.causal_attention(q, k, v)
+        qkv = self.qkv(x)
+        if rotary is None:
+            q, k, v = qkv.view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = self.operations.rope(qkv, *rotary, self.heads, inplace=not torch.is_grad_enabled())
+        mixed = self.operations.causal_attention(q, k, v)
         return self.out(mixed.transpose(1, 2).reshape(B, T, D))
 
     def flops(self, tokens: int) -> FlopCount:
-        projections = self.qkv.flops("attn_proj", tokens) + self.out.flops("attn_proj", tokens)
-        return projections + causal_scores_flops(self.width, tokens)
+        projections = self.qkv.flops(self.component, tokens) + self.out.flops(self.component, tokens)
+        mixing = causal_attention_flops(self.width, tokens)
+        mixing += elementwise_flops("softmax", self.heads * causal_pairs(tokens))
+        return projections + mixing + elementwise_flops("rotary", 2 * self.width * tokens if self.rotary else 0)
 
 
-Activation = Callable[[Tensor], Tensor]
-GATED: dict[str, Activation] = {"swiglu": kernels.swiglu, "glu": kernels.gated_linear_unit}
-PLAIN: dict[str, Activation] = {"gelu": nn.functional.gelu, "relu": nn.functional.relu}
+GATED = {"swiglu": "swiglu", "glu": "gated_linear_unit"}
+PLAIN = {"gelu": "gelu", "relu": "relu"}
 
 
 class Mlp(nn.Module):
     """D -> F -> D with an activation, or D -> 2F -> F -> D with a gate. x: [B, T, D]."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    component = "mlp"
+
+    def __init__(self, config: TransformerConfig, operations: Operations = REFERENCE) -> None:
         super().__init__()
         gated = config.activation in GATED
-        self.activation = GATED[config.activation] if gated else PLAIN[config.activation]
+        self.activation_name, self.hidden = config.activation, config.mlp_width
+        self.activation: Callable[[Tensor], Tensor] = getattr(operations, (GATED | PLAIN)[config.activation])
         self.up = Linear(config.width, config.mlp_width * (2 if gated else 1), config.bias)
         self.down = Linear(config.mlp_width, config.width, config.bias)
 
@@ -118,14 +148,18 @@ class Mlp(nn.Module):
         return self.down(self.activation(self.up(x)))
 
     def flops(self, tokens: int) -> FlopCount:
-        return self.up.flops("mlp", tokens) + self.down.flops("mlp", tokens)
+        activation = elementwise_flops(self.activation_name, self.hidden * tokens)
+        return self.up.flops(self.component, tokens) + activation + self.down.flops(self.component, tokens)
 
 
 class VocabularyHead(nn.Module):
     """The loss of next-token prediction: D -> V and cross-entropy. Owns a weight only if it is not tied to the embedding."""
 
-    def __init__(self, width: int, vocab: int, bias: bool, tied: bool) -> None:
+    component = "head"
+
+    def __init__(self, width: int, vocab: int, bias: bool, tied: bool, operations: Operations = REFERENCE) -> None:
         super().__init__()
+        self.operations = operations
         self.width, self.vocab = width, vocab
         self.weight = None if tied else nn.Parameter(torch.empty(vocab, width))
         self.bias = nn.Parameter(torch.zeros(vocab)) if bias else None
@@ -133,10 +167,13 @@ class VocabularyHead(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
         """Sum of the loss in nats over all targets that are not -100. x: [B, T, D]; targets: [B, T]."""
         weight = embedding if self.weight is None else self.weight
-        return kernels.linear_cross_entropy(x.reshape(-1, self.width), weight, self.bias, targets.reshape(-1))
+        return self.operations.linear_cross_entropy(x.reshape(-1, self.width), weight, self.bias, targets.reshape(-1))
 
     def flops(self, tokens: int) -> FlopCount:
-        return linear_flops("head", self.width, self.vocab, tokens)
+        logits = self.vocab * tokens
+        count = linear_flops(self.component, self.width, self.vocab, tokens)
+        count += elementwise_flops("cross_entropy", logits, rows=tokens)
+        return count if self.bias is None else count + elementwise_flops("bias", logits)
 
 
 def rotary_tables(context: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:

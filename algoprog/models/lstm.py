@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from algoprog import kernels
 from algoprog.config import LstmConfig
-from algoprog.flops import FlopCount, lstm_flops
+from algoprog.flops import FlopCount, elementwise_flops, lstm_flops
+from algoprog.kernels import REFERENCE, Operations
 from algoprog.models.layers import VocabularyHead
 
 State = list[tuple[Tensor, Tensor]]
@@ -16,8 +16,11 @@ State = list[tuple[Tensor, Tensor]]
 class LstmLayer(nn.Module):
     """One layer D -> D with PyTorch's parameter shapes and gate order (i, f, g, o)."""
 
-    def __init__(self, config: LstmConfig, generator: torch.Generator) -> None:
+    component = "recurrent"
+
+    def __init__(self, config: LstmConfig, generator: torch.Generator, operations: Operations = REFERENCE) -> None:
         super().__init__()
+        self.operations = operations
         self.width = width = config.width
         self.weight_ih = nn.Parameter(torch.empty(4 * width, width))
         self.weight_hh = nn.Parameter(torch.empty(4 * width, width))
@@ -39,10 +42,12 @@ class LstmLayer(nn.Module):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x: [B, T, D]; state: (h, c), each [1, B, D]."""
         biases = None if self.bias_ih is None or self.bias_hh is None else (self.bias_ih, self.bias_hh)
-        return kernels.lstm(x, state, (self.weight_ih, self.weight_hh), biases)
+        return self.operations.lstm(x, state, (self.weight_ih, self.weight_hh), biases)
 
     def flops(self, tokens: int) -> FlopCount:
-        return lstm_flops(self.width, self.width, tokens)
+        count = lstm_flops(self.width, self.width, tokens) + elementwise_flops("lstm_cell", self.width * tokens)
+        biases = sum(bias.numel() for bias in (self.bias_ih, self.bias_hh) if bias is not None)
+        return count + elementwise_flops("bias", biases * tokens)
 
 
 class LstmModel(nn.Module):
@@ -51,12 +56,18 @@ class LstmModel(nn.Module):
     Gradients flow through at most ``bptt`` steps: the sequence is cut into windows and the state is detached between them.
     """
 
-    def __init__(self, config: LstmConfig, generator: torch.Generator, compute_dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: LstmConfig,
+        generator: torch.Generator,
+        compute_dtype: torch.dtype,
+        operations: Operations = REFERENCE,
+    ) -> None:
         super().__init__()
         self.config, self.compute_dtype = config, compute_dtype
         self.embedding = nn.Parameter(torch.empty(config.vocab, config.width))
-        self.layers = nn.ModuleList(LstmLayer(config, generator) for _ in range(config.depth))
-        self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied)
+        self.layers = nn.ModuleList(LstmLayer(config, generator, operations) for _ in range(config.depth))
+        self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied, operations)
         with torch.no_grad():
             nn.init.xavier_uniform_(self.embedding, generator=generator)
             if self.head.weight is not None:
@@ -107,6 +118,9 @@ class LstmModel(nn.Module):
     def flops(self, tokens: int) -> FlopCount:
         """FLOPs of one sequence of ``tokens`` positions."""
         total = self.head.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
+        total += elementwise_flops("embedding", self.config.width * tokens)
+        masks = self.config.depth + 1 if self.config.dropout > 0 else 0
+        total += elementwise_flops("dropout", masks * self.config.width * tokens)
         for layer in self.layers:
             assert isinstance(layer, LstmLayer)
             total = total + layer.flops(tokens)

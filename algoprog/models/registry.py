@@ -9,6 +9,8 @@ from torch import nn
 
 from algoprog.config import Frozen, ModelConfig
 from algoprog.flops import FlopCount
+from algoprog.flops.conventions import Facts
+from algoprog.kernels import REFERENCE, Operations
 from algoprog.models.lstm import LstmModel
 from algoprog.models.transformer import Transformer
 
@@ -18,23 +20,50 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_model(config: ModelConfig, seed: int, compute_dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A freshly initialised model on the CPU. Weights depend on (config, seed) only, not on the device or global RNG."""
+def build_model(
+    config: ModelConfig, seed: int, compute_dtype: torch.dtype = torch.float32, operations: Operations = REFERENCE
+) -> nn.Module:
+    """A freshly initialised model on the CPU. Weights depend on (config, seed) only, not on the device or global RNG.
+
+    ``operations`` are those of the device that the model will run on (:func:`algoprog.kernels.select`).
+    """
     generator = torch.Generator().manual_seed(seed)
-    return FAMILIES[config.family](config, generator, compute_dtype)
+    return FAMILIES[config.family](config, generator, compute_dtype, operations)
 
 
 def parameter_count(config: ModelConfig) -> int:
     """N: all parameters, a tied embedding once. Builds the model without memory."""
-    return sum(p.numel() for p in _skeleton(config).parameters())
+    return sum(p.numel() for p in _on_meta(config).parameters())
 
 
 def model_flops(config: ModelConfig) -> FlopCount:
     """FLOPs of one sequence of ``config.context`` tokens, from the modules' own counts."""
-    return _skeleton(config).flops(config.context)  # type: ignore[operator]
+    return _on_meta(config).flops(config.context)  # type: ignore[operator]
 
 
-def _skeleton(config: ModelConfig) -> nn.Module:
+def flop_facts(config: ModelConfig) -> Facts:
+    """FLOPs and parameters of one sequence of ``config.context`` tokens, as :mod:`algoprog.flops.conventions` needs them."""
+    model = _on_meta(config)
+    table = model.get_parameter("embedding")
+    positions = getattr(model, "positions", None)
+    placed = 0 if positions is None else positions.numel()
+    return Facts(
+        count=model.flops(config.context),  # type: ignore[operator]
+        tokens=config.context,
+        params=sum(p.numel() for p in model.parameters()),
+        input_params=placed + (0 if config.tied else table.numel()),
+        table_params=table.numel(),
+        attention_heads=sum(getattr(module, "heads", 0) for module in model.modules()),
+        tied=config.tied,
+    )
+
+
+def build_skeleton(config: ModelConfig) -> nn.Module:
+    """A model without initial values, for counting: on the device, real or not, that is the default where it is called."""
     assert isinstance(config, Frozen)
+    return FAMILIES[config.family](config, None, torch.float32)
+
+
+def _on_meta(config: ModelConfig) -> nn.Module:
     with torch.device("meta"):
-        return FAMILIES[config.family](config, None, torch.float32)
+        return build_skeleton(config)

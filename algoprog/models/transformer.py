@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from algoprog.config import TransformerConfig
-from algoprog.flops import FlopCount
+from algoprog.flops import FlopCount, elementwise_flops
+from algoprog.kernels import REFERENCE, Operations
 from algoprog.models.layers import (
     CausalSelfAttention,
     Linear,
@@ -20,25 +21,38 @@ from algoprog.models.layers import (
     sinusoidal_table,
 )
 
+EMBEDDING_WORK: dict[str, tuple[str, ...]] = {
+    "rotary": ("embedding",),
+    "sinusoidal": ("embedding", "embedding_scale", "fixed_positions"),
+    "learned": ("embedding", "learned_positions"),
+}
+
 
 class Block(nn.Module):
     """Attention and MLP, each with a residual and a norm before (``pre``) or after (``post``) it."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, operations: Operations = REFERENCE) -> None:
         super().__init__()
-        self.pre = config.norm_placement == "pre"
-        self.attention, self.attention_norm = CausalSelfAttention(config), block_norm(config)
-        self.mlp, self.mlp_norm = Mlp(config), block_norm(config)
+        self.pre, self.width = config.norm_placement == "pre", config.width
+        self.attention, self.attention_norm = CausalSelfAttention(config, operations), block_norm(config, operations)
+        self.mlp, self.mlp_norm = Mlp(config, operations), block_norm(config, operations)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(
+        self, x: Tensor, branch: Tensor | None, rotary: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The residual stream and the branch that the next norm adds to it, so that sum and norm are one operation."""
         if self.pre:
-            x = x + self.attention(self.attention_norm(x), rotary)
-            return x + self.mlp(self.mlp_norm(x))
-        x = self.attention_norm(x + self.attention(x, rotary))
-        return self.mlp_norm(x + self.mlp(x))
+            normed, x = self.attention_norm(x, branch)
+            normed, x = self.mlp_norm(x, self.attention(normed, rotary))
+            return x, self.mlp(normed)
+        x, _ = self.attention_norm(x, self.attention(x, rotary))
+        x, _ = self.mlp_norm(x, self.mlp(x))
+        return x, None
 
     def flops(self, tokens: int) -> FlopCount:
-        return self.attention.flops(tokens) + self.mlp.flops(tokens)
+        norms = self.attention_norm.flops(tokens) + self.mlp_norm.flops(tokens)
+        residuals = elementwise_flops("residual", 2 * self.width * tokens)
+        return self.attention.flops(tokens) + self.mlp.flops(tokens) + norms + residuals
 
 
 class Transformer(nn.Module):
@@ -48,15 +62,21 @@ class Transformer(nn.Module):
     sin: Tensor
     table: Tensor
 
-    def __init__(self, config: TransformerConfig, generator: torch.Generator, compute_dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        generator: torch.Generator,
+        compute_dtype: torch.dtype,
+        operations: Operations = REFERENCE,
+    ) -> None:
         super().__init__()
         self.config, self.compute_dtype = config, compute_dtype
         self.embedding = nn.Parameter(torch.empty(config.vocab, config.width))
         learned = config.position == "learned"
         self.positions = nn.Parameter(torch.empty(config.context, config.width)) if learned else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = final_norm(config)
-        self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied)
+        self.blocks = nn.ModuleList(Block(config, operations) for _ in range(config.depth))
+        self.norm = final_norm(config, operations)
+        self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied, operations)
         self._register_tables()
         self._init(generator)
 
@@ -99,9 +119,11 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, None]:
         """Sum of the loss in nats over the targets. inputs, targets: [B, T] int64, target -100 is not scored."""
         x, rotary = self._embed(inputs)
+        branch = None
         for block in self.blocks:
-            x = block(x, rotary)
-        return self.head(self.norm(x), self.embedding, targets), None
+            x, branch = block(x, branch, rotary)
+        normed, _ = self.norm(x, branch)
+        return self.head(normed, self.embedding, targets), None
 
     def _embed(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         T = inputs.shape[1]
@@ -114,7 +136,9 @@ class Transformer(nn.Module):
 
     def flops(self, tokens: int) -> FlopCount:
         """FLOPs of one sequence of ``tokens`` positions."""
-        total = self.head.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
+        total = self.head.flops(tokens) + self.norm.flops(tokens) + FlopCount({"embed": 0}, {"embed": 0})
+        for operation in EMBEDDING_WORK[self.config.position]:
+            total += elementwise_flops(operation, self.config.width * tokens)
         for block in self.blocks:
             assert isinstance(block, Block)
             total = total + block.flops(tokens)

@@ -13,6 +13,7 @@ from typing import Any
 from algoprog.config import InputError, unknown_key
 from algoprog.data.store import TokenStore
 from algoprog.data.tokens import open_store, prepare
+from algoprog.flops.conventions import DEFAULT
 from algoprog.sweep.driver import count_states, run_sweep
 from algoprog.sweep.executors import Executor, LocalExecutor, time_shapes
 from algoprog.sweep.plan import PlannedRun, SweepConfig, check_data, expand, load_sweep
@@ -152,16 +153,16 @@ def status(folder: Path) -> Json:
     }
 
 
-def export(folder: Path, format: str, output: Path | None) -> Json:
-    """Write the finished runs as CSV or Parquet.
+def export(folder: Path, format: str, output: Path | None, convention: str = DEFAULT) -> Json:
+    """Write the finished runs as CSV or Parquet, ``flops`` in the named convention.
 
     Raises:
-        InputError: unknown format, no finished runs, or pyarrow is missing for Parquet.
+        InputError: unknown format or convention, no finished runs, or pyarrow is missing for Parquet.
     """
     if format not in ("csv", "parquet"):
         raise unknown_key(format, ["csv", "parquet"], where="--format", kind="format")
     with open_for_reading(folder) as store:
-        points = store.points()
+        points = store.points(convention)
     if not points:
         raise InputError("no finished runs to export", where=folder)
     path = output or folder / f"runs.{format}"
@@ -169,7 +170,7 @@ def export(folder: Path, format: str, output: Path | None) -> Json:
         (_write_csv if format == "csv" else _write_parquet)(points, path)
     except OSError as error:
         raise InputError(f"cannot be written ({error})", where=path) from None
-    return {"file": str(path), "rows": len(points), "format": format}
+    return {"file": str(path), "rows": len(points), "format": format, "flop_convention": convention}
 
 
 def _write_csv(points: list[Json], path: Path) -> None:

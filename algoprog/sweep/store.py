@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from algoprog.config import InputError
+from algoprog.flops.conventions import CONVENTIONS, DEFAULT, named
+from algoprog.sweep.migrate import add_conventions
 
-SCHEMA = 1
+SCHEMA = 2
 FILE, LOCK = "store.sqlite", "store.lock"
 FINISHED = ("done", "diverged")
 
@@ -38,13 +40,18 @@ CREATE TABLE metrics (
     digest TEXT NOT NULL REFERENCES runs, step INTEGER NOT NULL, tokens INTEGER NOT NULL, flops INTEGER NOT NULL,
     loss REAL NOT NULL, grad_norm REAL NOT NULL, lr REAL NOT NULL, PRIMARY KEY (digest, step)
 ) WITHOUT ROWID;
+"""
+
+# One row per finished run; besides `flops`, which is causal_exact, the same work in every convention as `flops_NAME`.
+_POINTS = f"""
 CREATE VIEW points AS SELECT
     digest AS run, arch, width, json_extract(config, '$.model.depth') AS depth, params,
     json_extract(result, '$.tokens') AS tokens, seed, json_extract(config, '$.optim.lr') AS lr,
     json_extract(result, '$.flops') AS flops, json_extract(result, '$.loss') AS loss,
     json_extract(result, '$.bits_per_byte') AS bits_per_byte, json_extract(result, '$.loss_windowed') AS loss_windowed,
     json_extract(result, '$.loss_streaming') AS loss_streaming, json_extract(result, '$.epochs') AS epochs,
-    json_extract(result, '$.seconds.train') AS seconds, 'causal_exact' AS flop_convention, state
+    json_extract(result, '$.seconds.train') AS seconds, '{DEFAULT}' AS flop_convention, state,
+    {", ".join(f"json_extract(result, '$.flops_by_convention.{name}') AS flops_{name}" for name in CONVENTIONS)}
   FROM runs WHERE state IN ('done', 'diverged') ORDER BY position;
 """
 
@@ -137,9 +144,26 @@ class Store:
             row["result"] = json.loads(row["result"]) if row["result"] else None
         return rows
 
-    def points(self) -> list[dict[str, Any]]:
-        """One row per finished run: the view ``points``."""
-        return [dict(row) for row in self._db.execute("SELECT * FROM points")]
+    def points(self, convention: str = DEFAULT) -> list[dict[str, Any]]:
+        """One row per finished run: the view ``points`` with ``flops`` in the named convention.
+
+        Raises:
+            InputError: there is no such convention, or the store is too old to know any but the default.
+        """
+        column = f"flops_{named(convention).name}"
+        rows = [dict(row) for row in self._db.execute("SELECT * FROM points")]
+        if convention != DEFAULT and any(row.get(column) is None for row in rows):
+            raise InputError(
+                f"this store keeps FLOPs as {DEFAULT} alone",
+                where=self.folder / FILE,
+                got=convention,
+                remedy="start its sweep again: that repeats no run and brings the store up to date",
+            )
+        for row in rows:
+            row["flops"] = row["flops"] if convention == DEFAULT else row[column]
+            row["flop_convention"] = convention
+        others = {f"flops_{name}" for name in CONVENTIONS}
+        return [{name: value for name, value in row.items() if name not in others} for row in rows]
 
     def curves(self) -> list[dict[str, Any]]:
         """Training curves: run, arch, width, step, tokens, flops, loss (mean training loss of the interval)."""
@@ -233,9 +257,21 @@ def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         if version == 0:
-            connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            connection.executescript(f"BEGIN; {_TABLES} {_POINTS} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        elif version == 1:
+            _migrate(connection)
     except sqlite3.OperationalError as error:
-        raise InputError(f"the store could not be created ({error})", where=path) from None
+        raise InputError(f"the store could not be created or brought up to date ({error})", where=path) from None
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """In one transaction: a crash leaves the old store or the new one."""
+    with connection:
+        connection.execute("BEGIN")
+        add_conventions(connection)
+        connection.execute("DROP VIEW points")
+        connection.execute(_POINTS)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> int:

@@ -63,7 +63,7 @@ def configure(
     )
 
 
-def train(config: RunConfig, engine: str, out: Path | None) -> dict[str, Any] | None:
+def train(config: RunConfig, engine: str, out: Path | None, kernels: str = "auto") -> dict[str, Any] | None:
     """Train in a folder; the first SIGTERM or Ctrl-C saves and stops, the second ends at once.
 
     Raises:
@@ -75,7 +75,7 @@ def train(config: RunConfig, engine: str, out: Path | None) -> dict[str, Any] | 
 
     stopping = _StopRequest()
     try:
-        return train_in_folder(config, engine, out, _Lines(plan_work(config).steps), stopping)
+        return train_in_folder(config, engine, out, _Lines(plan_work(config).steps), stopping, kernels)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise KeyboardInterrupt from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 from algoprog.config import InputError, LstmConfig, RunConfig
 from algoprog.data.order import Order, make_order, reset_draw
 from algoprog.data.store import TokenStore
+from algoprog.kernels import Operations, Unavailable, select
 from algoprog.models import build_model, model_flops
 from algoprog.training.budget import Work, plan_work
 from algoprog.training.checkpoint import Carried, Checkpoints
@@ -26,6 +27,7 @@ from algoprog.training.evaluate import Score, evaluate
 from algoprog.training.metrics import MetricBuffer
 from algoprog.training.optim import build_optimizer, set_lr
 from algoprog.training.schedule import schedule_factors
+from algoprog.training.throughput import device_name, measure
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LONGEST_INTERVAL_STEPS = 50
@@ -37,7 +39,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves. Losses are nats per token; a diverged run has none. FLOPs are in ``causal_exact``."""
+    """What a run leaves. Losses are nats per token; a diverged run has none. FLOPs are in ``causal_exact``.
+
+    ``kernels`` lists the operations that ran fused and those that ran as plain PyTorch. ``flops_by_convention`` says the
+    same work in every named convention, ``unspent_flops`` what the last whole step left of a FLOP budget; ``throughput``
+    is that of the last attempt (:mod:`algoprog.training.throughput`).
+    """
 
     state: str
     params: int
@@ -45,8 +52,11 @@ class Outcome:
     tokens: int
     flops: int
     flops_vector: Mapping[str, Mapping[str, int]]
+    flops_by_convention: Mapping[str, int]
+    unspent_flops: int | None
     evaluation_flops: int
     epochs: float
+    kernels: Mapping[str, list[str]]
     loss: float | None = None
     bits_per_byte: float | None = None
     loss_windowed: float | None = None
@@ -54,6 +64,7 @@ class Outcome:
     train_loss: float | None = None
     message: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    throughput: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 def train(
@@ -61,6 +72,7 @@ def train(
     store: TokenStore,
     engine: Engine,
     *,
+    kernels: str = "auto",
     checkpoints: Checkpoints | None = None,
     checkpoint_every_s: float = 60.0,
     on_metrics: Callable[[dict[str, Any]], None] = lambda row: None,
@@ -72,8 +84,11 @@ def train(
     all rows again from its first step, so that whoever listens has the whole curve even if rows were lost with the
     process. ``should_stop`` is polled per interval; when it is true the run saves and raises :class:`Stopped`.
 
+    ``kernels`` is "auto", "reference" or "fused" (:mod:`algoprog.kernels.dispatch`). Like the device it is no part of
+    the recipe, and like the device it is recorded.
+
     Raises:
-        InputError: the budget is below one step, or the data is too small for one window.
+        InputError: the budget is below one step, the data is too small for one window, or the kernels cannot run here.
         Stopped: see above.
     """
     clock = _Clock()
@@ -81,14 +96,15 @@ def train(
     store.require_window(config.model.context)
     _check_ranks(config, engine)
     device, rank, world = engine.place.device, engine.place.rank, engine.place.world
-    model = build_model(config.model, config.seed, DTYPES[config.precision]).to(device)
+    operations = _operations(kernels, device, DTYPES[config.precision])
+    model = build_model(config.model, config.seed, DTYPES[config.precision], operations).to(device)
     optimizer = build_optimizer(config.optim, model)
     order = make_order(config.data.order, len(store.train), config.model.context, config.batch, config.seed)
     factors = schedule_factors(config.schedule, work.steps)
     interval = max(1, min(LONGEST_INTERVAL_STEPS, work.steps // 100))
     buffer = MetricBuffer(interval, engine)
     restored = checkpoints.restore(model, optimizer) if checkpoints else None
-    step = restored.step if restored else 0
+    step = first_step = restored.step if restored else 0
     rows = restored.rows if restored else []
     for row in rows if rank == 0 else ():
         on_metrics(row)
@@ -139,7 +155,19 @@ def train(
     clock.lap("evaluate")
     if scores and not all(math.isfinite(score.loss) for score in scores.values()):
         trouble, scores = "validation loss not finite", {}
-    return _outcome(config, store, work, step, order.epochs(step), scores, train_loss, trouble, clock.seconds)
+    kinds = operations.record()
+    speed = measure(config, device_name(device), world, step - first_step, clock.seconds["train"])
+    return replace(
+        _outcome(config, store, work, step, order.epochs(step), kinds, scores, train_loss, trouble, clock.seconds),
+        throughput=speed.as_json() if speed else None,
+    )
+
+
+def _operations(kernels: str, device: torch.device, dtype: torch.dtype) -> Operations:
+    try:
+        return select(kernels, device, dtype)
+    except Unavailable as problem:
+        raise InputError(str(problem), where="--kernels") from None
 
 
 def _check_ranks(config: RunConfig, engine: Engine) -> None:
@@ -233,6 +261,7 @@ def _outcome(
     work: Work,
     steps: int,
     epochs: float,
+    kernels: dict[str, list[str]],
     scores: dict[str, Score],
     train_loss: float | None,
     trouble: str | None,
@@ -249,8 +278,11 @@ def _outcome(
         tokens=steps * work.tokens_per_step,
         flops=vector.training_total,
         flops_vector=vector.as_dict(),
+        flops_by_convention={name: flops * config.batch * steps for name, flops in work.sequence_flops.items()},
+        unspent_flops=work.unspent_flops,
         evaluation_flops=work.forward_flops_per_sequence * windows * len(scores),
         epochs=epochs,
+        kernels=kernels,
         loss=main.loss if main else None,
         bits_per_byte=main.loss * main.tokens / (math.log(2) * store.validation_bytes) if main else None,
         loss_windowed=scores["windowed"].loss if scores else None,

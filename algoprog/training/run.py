@@ -32,13 +32,15 @@ def train_in_folder(
     out: Path | None,
     show: Callable[[Json], None],
     should_stop: Callable[[], bool] = lambda: False,
+    kernels: str = "auto",
 ) -> Json | None:
     """Train ``config`` and return its record (digest, folder, outcome); None on ranks other than 0.
 
     ``out`` defaults to ``runs/ARCH-WIDTH-DIGEST``. ``show`` receives metric rows on rank 0.
 
     Raises:
-        InputError: bad data, a budget below one step, an engine that is not installed, or a folder that cannot be used.
+        InputError: bad data, a budget below one step, an engine that is not installed, kernels that cannot run here, or a
+            folder that cannot be used.
         Stopped: asked to stop; the state is saved.
     """
     engine = open_engine(engine_name)
@@ -50,7 +52,7 @@ def train_in_folder(
         _on_first_rank(engine, lambda: _claim(folder, digest, config))
         record = _read(folder / "outcome.json")
         if record is None:
-            record = _train(config, store, engine, folder, digest, show, should_stop)
+            record = _train(config, store, engine, folder, digest, show, should_stop, kernels)
         return record if engine.place.rank == 0 else None
     finally:
         engine.close()
@@ -119,6 +121,7 @@ def _train(
     digest: str,
     show: Callable[[Json], None],
     should_stop: Callable[[], bool],
+    kernels: str,
 ) -> Json:
     checkpoints = Checkpoints(folder / "checkpoints" / digest, digest)
     if engine.place.rank == 0:
@@ -130,7 +133,9 @@ def _train(
             file.write(json.dumps({"run": digest, **row}) + "\n")
         show(row)
 
-    outcome = train(config, store, engine, checkpoints=checkpoints, on_metrics=on_metrics, should_stop=should_stop)
+    outcome = train(
+        config, store, engine, kernels=kernels, checkpoints=checkpoints, on_metrics=on_metrics, should_stop=should_stop
+    )
     record = _record(config, store, digest, folder, engine, outcome)
     if engine.place.rank == 0:
         write_whole(folder / "outcome.json", record)
