@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-slow lint types imports clean
+.PHONY: setup quickstart test test-slow lint types imports bench clean
 
 quickstart: setup
 	$(BIN)/algoprog quickstart
 
 setup: $(STAMP)
 
-# torch first and alone, so that nothing else chooses its version; then deepspeed, whose build needs that torch.
+# torch first and alone, so that nothing else chooses its version; then deepspeed, whose build needs that torch. The CPU
+# build of torch brings no triton, so the extra "dev" names it.
 $(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and f"error: Python {v[0]}.{v[1]} found, 3.11 or 3.12 needed; say make PYTHON=/path/to/python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +40,12 @@ types: setup
 
 imports: setup
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# CPU seconds, so that a busy machine does not count. Peers: PYTHONPATH=folder make bench (benchmarks/README.md).
+bench: setup
+	@mkdir -p benchmarks/results
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/test_scaling_speed.py -q --timeout 1800 --benchmark-timer=time.process_time \
+		--benchmark-json=benchmarks/results/scaling-speed.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

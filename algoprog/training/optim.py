@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from algoprog.config import OptimConfig
+from algoprog.kernels import REFERENCE, FlatAdamW, Operations
 
 
-def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of ``config`` over the model's parameters. ``adam`` couples decay into the gradient, ``adamw`` does not."""
+def build_optimizer(config: OptimConfig, model: nn.Module, operations: Operations = REFERENCE) -> torch.optim.Optimizer:
+    """The optimiser of ``config`` over the model's parameters. ``adam`` couples decay into the gradient, ``adamw`` does not.
+
+    With a fused ``adamw_`` among the operations, AdamW works on one buffer, into which the parameters move, and clips by
+    itself: see :func:`clip_gradients`.
+    """
     groups = decay_groups(config, model)
+    if config.name == "adamw" and "adamw_" in operations.record()["fused"]:
+        betas, update = (config.beta1, config.beta2), operations.adamw_
+        return FlatAdamW(groups, config.lr, betas, config.eps, max_norm=config.clip, update=update)
     if config.name in ("adamw", "adam"):
         cls = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
         return cls(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
@@ -25,6 +35,14 @@ def decay_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, object
     spared = [p for p in model.parameters() if config.decay != "all" and p.ndim < 2]
     groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": config.weight_decay}]
     return [*groups, {"params": spared, "weight_decay": 0.0}] if spared else groups
+
+
+def clip_gradients(config: OptimConfig, optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensor:
+    """Clip by the global norm and return the norm before, a scalar. An optimiser that clips while it updates is left alone:
+    the tensor returned then holds the norm of this step from its update on."""
+    if isinstance(optimizer, FlatAdamW):
+        return optimizer.grad_norm
+    return nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

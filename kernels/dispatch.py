@@ -1,0 +1,178 @@
+"""Which implementation of each operation runs, decided once and visible.
+
+:func:`select` turns a request ("auto", "reference" or "fused"), a device and a compute type into :class:`Operations`: one
+callable per operation, and the :class:`Choice` behind each with its reason. Models keep the callables they were built
+with, so nothing switches in the middle of a run. A request that cannot be met raises; it never falls back in silence.
+
+"auto" means the environment variable ``ALGOPROG_KERNELS`` if that is set, else fused where a fused implementation exists
+and the device is a GPU that can run it (compute capability 8.0 or newer, triton installed; fp32, bf16 or fp16), else the
+reference. Triton's interpreter is slow and only serves tests: it runs when "fused" is asked for by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from algoprog.kernels import reference
+
+REQUESTS = ("auto", "reference", "fused")
+VARIABLE = "ALGOPROG_KERNELS"
+MINIMUM_CAPABILITY = (8, 0)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+FUSED = {
+    "rms_norm": "norm",
+    "add_rms_norm": "norm",
+    "layer_norm": "norm",
+    "add_layer_norm": "norm",
+    "swiglu": "activations",
+    "gated_linear_unit": "activations",
+    "gelu": "activations",
+    "relu": "activations",
+    "rope": "rope",
+    "adamw_": "adamw",
+    "causal_attention": "attention",
+    "linear_cross_entropy": "linear_cross_entropy",
+}
+"""Operation -> file in ``kernels/fused`` that implements it under the same name."""
+
+
+class Unavailable(ValueError):
+    """The requested implementation does not exist or cannot run here; the message says why and what would."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One operation's implementation and why it was chosen."""
+
+    op: str
+    implementation: Literal["reference", "fused"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One callable per operation, with the signatures of :mod:`algoprog.kernels.reference`."""
+
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    layer_norm: Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+    add_layer_norm: Callable[[Tensor, Tensor, Tensor, Tensor | None, float], tuple[Tensor, Tensor]]
+    swiglu: Callable[[Tensor], Tensor]
+    gated_linear_unit: Callable[[Tensor], Tensor]
+    gelu: Callable[[Tensor], Tensor]
+    relu: Callable[[Tensor], Tensor]
+    rope: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    causal_attention: Callable[[Tensor, Tensor, Tensor], Tensor]
+    linear_cross_entropy: Callable[..., Tensor]
+    lstm: Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]
+    adamw_: Callable[..., None]
+    choices: tuple[Choice, ...]
+
+    def record(self) -> dict[str, list[str]]:
+        """``{"fused": [operations], "reference": [operations]}``, for the record of a run."""
+        return {
+            kind: [choice.op for choice in self.choices if choice.implementation == kind]
+            for kind in ("fused", "reference")
+        }
+
+
+OPERATIONS = tuple(field.name for field in fields(Operations) if field.name != "choices")
+
+
+def select(request: str, device: torch.device, dtype: torch.dtype) -> Operations:
+    """The operations for tensors of ``dtype`` on ``device``.
+
+    Raises:
+        Unavailable: the request is unknown, or "fused" cannot run there.
+    """
+    return _bind(choose(request, device, dtype))
+
+
+def choose(request: str, device: torch.device, dtype: torch.dtype) -> tuple[Choice, ...]:
+    """The choice for every operation; see :func:`select`."""
+    wanted, source = request, "requested"
+    if request == "auto" and os.environ.get(VARIABLE):
+        wanted, source = os.environ[VARIABLE], VARIABLE
+    if wanted not in REQUESTS:
+        raise Unavailable(f"kernels: expected {', '.join(REQUESTS[:-1])} or {REQUESTS[-1]}, got {wanted!r} ({source})")
+    if wanted == "reference":
+        return tuple(Choice(op, "reference", source) for op in OPERATIONS)
+    obstacle = why_not_fused(device, dtype)
+    if wanted == "auto" and device.type != "cuda":
+        obstacle = f"fused kernels need a CUDA device, not {device.type}"
+    if wanted == "fused" and obstacle is not None:
+        raise Unavailable(f"kernels: fused kernels cannot run here: {obstacle}; use auto or reference")
+    choices = tuple(_choice(op, obstacle, source if wanted == "fused" else "usable") for op in OPERATIONS)
+    return choices if obstacle is not None else tuple(_with_library(choice, device, dtype) for choice in choices)
+
+
+def _choice(op: str, obstacle: str | None, reason: str) -> Choice:
+    if op not in FUSED:
+        return Choice(op, "reference", "no fused implementation")
+    return Choice(op, "fused", reason) if obstacle is None else Choice(op, "reference", obstacle)
+
+
+def _with_library(choice: Choice, device: torch.device, dtype: torch.dtype) -> Choice:
+    """Attention is somebody else's kernel: say whose."""
+    if choice.op != "causal_attention":
+        return choice
+    from algoprog.kernels.fused import attention
+
+    try:
+        return replace(choice, reason=f"{choice.reason}: {attention.describe(device, dtype)}")
+    except ValueError as problem:
+        raise Unavailable(str(problem)) from None
+
+
+def why_not_fused(device: torch.device, dtype: torch.dtype) -> str | None:
+    """What keeps fused kernels from running on this device in this type; None if they can."""
+    if importlib.util.find_spec("triton") is None:
+        return 'triton is not installed (pip install "algoprog[triton]")'
+    if dtype not in DTYPES:
+        return f"{dtype} is none of float32, bfloat16, float16"
+    if device.type != "cuda":
+        return None if _interpreted() else f"they need a CUDA device, not {device.type}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MINIMUM_CAPABILITY:
+        return f"compute capability {capability[0]}.{capability[1]} is below 8.0"
+    return None
+
+
+def _interpreted() -> bool:
+    if os.environ.get("TRITON_INTERPRET") != "1":  # spares CPU runs the import of triton
+        return False
+    from algoprog.kernels.fused.launch import INTERPRETED
+
+    return INTERPRETED
+
+
+def _bind(choices: tuple[Choice, ...]) -> Operations:
+    functions: dict[str, Any] = {}
+    for choice in choices:
+        fused = choice.implementation == "fused"
+        module = importlib.import_module(f"algoprog.kernels.fused.{FUSED[choice.op]}") if fused else reference
+        functions[choice.op] = getattr(module, choice.op)
+    return Operations(**functions, choices=choices)
+
+
+def describe(device: torch.device | None = None, dtype: torch.dtype | None = None) -> list[dict[str, str]]:
+    """What "auto" selects, one row per operation: op, implementation, reason. Default: this machine's GPU in bf16, else
+    its CPU in fp32."""
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if dtype is None:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return [vars(choice).copy() for choice in choose("auto", device, dtype)]
+
+
+REFERENCE = _bind(tuple(Choice(op, "reference", "default") for op in OPERATIONS))
+"""The reference implementation of everything: any device, any floating type."""

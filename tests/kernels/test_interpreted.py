@@ -1,0 +1,28 @@
+"""Runs ``tests/kernels/fused`` in Triton's interpreter, which must be chosen before triton is imported: a process per file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason='needs triton: pip install "algoprog[triton]"')
+
+FOLDER = Path(__file__).parent / "fused"
+FILES = sorted(file.name for file in FOLDER.glob("test_*.py"))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_in_the_interpreter(file: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER / file)],
+        cwd=FOLDER.parent.parent.parent,
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert " passed" in done.stdout
