@@ -122,5 +122,5 @@ def _draw_spans(axes: Axes, found: Extrapolation) -> None:
     axes.set_ylim(len(found.cuts) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.set_ylabel("points fitted")
-    told = "nothing licensed" if best is None else f"licence {best.licence_decades:.1f} decades"
+    told = "nothing licensed" if best is None else f"licence {best.licence_decades:.2f} decades"
     axes.set_title(f"dark: fitted; colour: predicted to within the tolerance; {told}")

@@ -31,6 +31,9 @@ def _print_test(test: BreakTest) -> None:
         return
     low, high = found.position.interval
     p_low, p_high = found.p_interval
+    (first, second), (e_low, e_high) = found.position.alpha_intervals, found.position.E_interval
+    # Where one law is rejected, the change that a study could see about that law says nothing.
+    seen = "n/a: one law is rejected" if found.rejected else f"{found.detectable.known:.4f}, {found.detectable.free:.4f}"
     print_mapping(
         f"one law or two? {test.arch}, {count(len(test.points), 'point')}",
         {
@@ -38,10 +41,12 @@ def _print_test(test: BreakTest) -> None:
             "p (Monte-Carlo error)": f"{digits(found.p_value)} ({digits(p_low)} to {digits(p_high)})",
             "BIC, AICc: one law minus two": f"{found.delta_bic:.1f}, {found.delta_aicc:.1f}",
             "best break, FLOPs": f"{flops(found.position.flops)} ({flops(low)} to {flops(high)})",
-            "exponents of two pieces": f"{found.two.alpha1:.3f}, {found.two.alpha2:.3f}, E {digits(found.two.E)}",
+            "exponent before the break": f"{found.two.alpha1:.3f} ({first[0]:.3f} to {first[1]:.3f})",
+            "exponent after it": f"{found.two.alpha2:.3f} ({second[0]:.3f} to {second[1]:.3f})",
+            "E of two pieces": f"{digits(found.two.E)} ({digits(e_low)} to {digits(e_high)})",
             "exponent of one law": f"{found.one.alpha:.3f}, E {digits(found.one.E)}, sigma {digits(found.sigma)}",
             "BIC of a pure power law, one law": f"{found.models[0].bic:.1f}, {found.models[1].bic:.1f}",
-            "change seen by 80 %: E known, free": f"{found.detectable.known:.4f}, {found.detectable.free:.4f}",
+            "change seen by 80 %: E known, free": seen,
         },
     )
     print(test.method)
@@ -71,5 +76,5 @@ def _cut_row(cut: Cut) -> tuple[str, ...]:
         digits(float(cut.half_width[-1]), 2),
         str(int(cut.flagged.sum())),
         cut.verdict.value.replace("_", " "),
-        f"{cut.licence_decades:.1f}",
+        f"{cut.licence_decades:.2f}",
     )

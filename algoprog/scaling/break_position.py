@@ -17,8 +17,9 @@ ENDS = 0.10  # share of draws at an end of the search above which the position i
 
 @dataclass(frozen=True)
 class BreakPosition:
-    """``flops`` of the best break, its 95 % ``interval``, the share of draws that ended at either end of the search, and
-    the change ``alpha2 - alpha1`` with its 95 % interval. Both intervals suppose that there is a break.
+    """``flops`` of the best break, its 95 % ``interval``, the share of draws that ended at either end of the search, the
+    change ``alpha2 - alpha1`` with its 95 % interval, and the 95 % intervals of both exponents and of E. All intervals
+    suppose that there is a break.
 
     ``interior``: neither the position itself nor more than a tenth of the draws lie at an end of the search.
     """
@@ -28,6 +29,8 @@ class BreakPosition:
     share_at_ends: float
     change: float
     change_interval: tuple[float, float]
+    alpha_intervals: tuple[tuple[float, float], tuple[float, float]]
+    E_interval: tuple[float, float]
     interior: bool
 
 
@@ -44,8 +47,7 @@ def break_position(
     sigma = math.sqrt(float(two.rss[0]) / (n - PIECES - 1))
     simulated = fitted + sigma * rng.standard_normal((draws, n))
     again = fit_best(log_flops - log_c0, simulated, at - log_c0, np.full(draws, two.e[0]), found.width)
-    interval, change_interval = percentiles(again.d), percentiles(again.alpha[:, 1] - again.alpha[:, 0])
-    assert interval is not None and change_interval is not None
+    interval, change_interval = _ends(again.d), _ends(again.alpha[:, 1] - again.alpha[:, 0])
     ends = np.isin(again.d, (at[0] - log_c0, at[-1] - log_c0))
     own_end = bool(np.isin(two.d[0], (at[0] - log_c0, at[-1] - log_c0)))
     return BreakPosition(
@@ -54,5 +56,13 @@ def break_position(
         share_at_ends=float(ends.mean()),
         change=float(two.alpha[0, 1] - two.alpha[0, 0]),
         change_interval=change_interval,
+        alpha_intervals=(_ends(again.alpha[:, 0]), _ends(again.alpha[:, 1])),
+        E_interval=_ends(again.e),
         interior=not own_end and float(ends.mean()) <= ENDS,
     )
+
+
+def _ends(values: FloatArray) -> tuple[float, float]:
+    ends = percentiles(values)
+    assert ends is not None  # there is at least one draw
+    return ends

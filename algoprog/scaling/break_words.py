@@ -17,9 +17,11 @@ def break_sentence(test: BreakTest) -> str:
     p = f"sup F = {found.sup_f:.3g}, p = {found.p_value:.2g}"
     where = f"{flops_text(found.position.interval[0])} to {flops_text(found.position.interval[1])}"
     if found.claimed:
+        first, second = found.position.alpha_intervals
         return (
             f"A break is claimed at {flops_text(found.position.flops)} FLOPs ({where}): the exponent goes from "
-            f"{found.two.alpha1:.3f} to {found.two.alpha2:.3f} ({p}, BIC lower by {found.delta_bic:.1f})."
+            f"{found.two.alpha1:.3f} ({first[0]:.3f} to {first[1]:.3f}) to {found.two.alpha2:.3f} ({second[0]:.3f} to "
+            f"{second[1]:.3f}), {p}, BIC lower by {found.delta_bic:.1f}."
         )
     if not found.rejected:
         return (
@@ -90,8 +92,8 @@ def extrapolation_sentence(test: Extrapolation) -> str:
     share = f"{test.flags_p:.0%} of simulated studies of the fitted law have as many flags"
     failed = f"; {len(test.failed)} of {len(test.cuts)} cuts failed, but {share}" if test.failed else ""
     return (
-        f"Licensed for {test.arch}: {cut.licence_decades:.1f} decades beyond its runs, up to "
+        f"Licensed for {test.arch}: {cut.licence_decades:.2f} decades beyond its runs, up to "
         f"{flops_text(high * 10**cut.licence_decades)} FLOPs (the {cut.n} points up to {flops_text(cut.flops)} FLOPs, "
-        f"{cut.fitted_decades:.1f} decades, predicted {cut.span_decades:.1f} decades further to within "
+        f"{cut.fitted_decades:.2f} decades, predicted {cut.span_decades:.2f} decades further to within "
         f"{test.tolerance:g} in ln L{failed}). Beyond that the law is a guess."
     )

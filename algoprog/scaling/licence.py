@@ -116,16 +116,16 @@ def _sentence(test: Extrapolation, status: LicenceStatus, target: float, beyond:
         return f"The law of {arch} is unlicensed beyond {flops_text(high)} FLOPs: {contradiction(test)}."
     if not 0 < target < math.inf:
         return f"The law of {arch} names no finite compute here: nothing can license that."
-    asked = f"{flops_text(target)} FLOPs is {beyond:.1f} decades beyond the runs of {arch}"
+    asked = f"{flops_text(target)} FLOPs is {beyond:.2f} decades beyond the runs of {arch}"
     if target < test.flops_range[0]:
         return f"{asked}, below the cheapest one: predictions are tested upwards only, so this is unlicensed."
     if cut is None:
         return f"{asked}; no cut predicted to within {test.tolerance:g} in ln L, so this is unlicensed."
     told = (
-        f"the fit up to {flops_text(cut.flops)} FLOPs ({cut.fitted_decades:.1f} decades, {cut.n} points) predicted "
-        f"{cut.span_decades:.1f} decades further to within {test.tolerance:g} in ln L"
+        f"the fit up to {flops_text(cut.flops)} FLOPs ({cut.fitted_decades:.2f} decades, {cut.n} points) predicted "
+        f"{cut.span_decades:.2f} decades further to within {test.tolerance:g} in ln L"
     )
-    allowed = f"up to {cut.licence_decades:.1f} decades, {flops_text(high * 10**cut.licence_decades)} FLOPs"
+    allowed = f"up to {cut.licence_decades:.2f} decades, {flops_text(high * 10**cut.licence_decades)} FLOPs"
     if status is LicenceStatus.LICENSED:
         return f"{asked}, which is licensed ({allowed}): {told}."
     return f"{asked}, which is unlicensed: {told}, and that licenses {allowed}."

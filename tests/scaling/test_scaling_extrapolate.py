@@ -104,7 +104,7 @@ def test_a_good_law_is_licensed_for_what_it_has_predicted_and_no_further() -> No
     inside, outside = (licence(found, high * 10 ** (best.licence_decades + step)) for step in (-0.01, 0.01))
     assert inside.status is LicenceStatus.LICENSED and inside.allowed
     assert outside.status is LicenceStatus.UNLICENSED and not outside.allowed and outside.beyond > outside.decades
-    assert f"{best.licence_decades:.1f} decades" in outside.sentence
+    assert f"{best.licence_decades:.2f} decades" in outside.sentence
     assert licence(found, 1e14).status is LicenceStatus.UNLICENSED and "upwards only" in licence(found, 1e14).sentence
 
 
