@@ -46,6 +46,8 @@ bench: setup
 	@mkdir -p benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/test_scaling_speed.py -q --timeout 1800 --benchmark-timer=time.process_time \
 		--benchmark-json=benchmarks/results/scaling-speed.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/bench_kernels.py -q --timeout 1800 --benchmark-timer=time.process_time \
+		--benchmark-json=benchmarks/results/kernels-cpu.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

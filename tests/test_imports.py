@@ -24,8 +24,10 @@ ALLOWED = {
     "training": {"config", "recipes", "data", "models", "flops", "kernels"},
     "sweep": {"config", "recipes", "training", "flops", "data"},
     "report": {"config", "scaling", "sweep"},
+    "doctor": {"kernels"},
+    "bench": {"config"},
     "quickstart": {"config", "recipes", "scaling", "data", "training", "sweep", "report"},
-    "cli": {"config", "recipes", "scaling", "data", "training", "sweep", "report", "quickstart"},
+    "cli": {"config", "recipes", "scaling", "data", "training", "sweep", "report", "quickstart", "doctor", "bench"},
     "__init__": {"config", "recipes", "scaling", "data", "models", "training", "sweep", "report"},
 }
 WITHOUT_TORCH = ("config", "recipes", "scaling", "report")

@@ -18,14 +18,14 @@ from torch import nn
 from algoprog.config import InputError, LstmConfig, RunConfig
 from algoprog.data.order import Order, make_order, reset_draw
 from algoprog.data.store import TokenStore
-from algoprog.kernels import Operations, Unavailable, select
+from algoprog.kernels import REFERENCE, Operations, Unavailable, select
 from algoprog.models import build_model, model_flops
 from algoprog.training.budget import Work, plan_work
 from algoprog.training.checkpoint import Carried, Checkpoints
 from algoprog.training.engines import Engine
 from algoprog.training.evaluate import Score, evaluate
 from algoprog.training.metrics import MetricBuffer
-from algoprog.training.optim import build_optimizer, set_lr
+from algoprog.training.optim import build_optimizer, clip_gradients, operations_used, set_lr
 from algoprog.training.schedule import schedule_factors
 from algoprog.training.throughput import device_name, measure
 
@@ -98,7 +98,9 @@ def train(
     device, rank, world = engine.place.device, engine.place.rank, engine.place.world
     operations = _operations(kernels, device, DTYPES[config.precision])
     model = build_model(config.model, config.seed, DTYPES[config.precision], operations).to(device)
-    optimizer = build_optimizer(config.optim, model)
+    # The flat buffer of the fused AdamW is held to plain AdamW on one rank only.
+    alone = engine.place.engine == "torch" and world == 1
+    optimizer = build_optimizer(config.optim, model, operations if alone else REFERENCE)
     order = make_order(config.data.order, len(store.train), config.model.context, config.batch, config.seed)
     factors = schedule_factors(config.schedule, work.steps)
     interval = max(1, min(LONGEST_INTERVAL_STEPS, work.steps // 100))
@@ -123,7 +125,7 @@ def train(
         loss_sum, after = call(inputs, targets, carried, _mask_generator(config, step, engine))
         loss = loss_sum / targets.numel()
         engine.backward(loss)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip or math.inf)
+        norm = clip_gradients(config.optim, optimizer, model)
         set_lr(optimizer, config.optim.lr * factors[step])
         engine.update()
         carried = after if isinstance(config.model, LstmConfig) and config.model.carry_state else None
@@ -155,7 +157,7 @@ def train(
     clock.lap("evaluate")
     if scores and not all(math.isfinite(score.loss) for score in scores.values()):
         trouble, scores = "validation loss not finite", {}
-    kinds = operations.record()
+    kinds = operations_used(operations, optimizer)
     speed = measure(config, device_name(device), world, step - first_step, clock.seconds["train"])
     return replace(
         _outcome(config, store, work, step, order.epochs(step), kinds, scores, train_loss, trouble, clock.seconds),

@@ -49,3 +49,12 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def operations_used(operations: Operations, optimizer: torch.optim.Optimizer) -> dict[str, list[str]]:
+    """``{"fused": names, "reference": names}`` as they ran: the update counts as fused only if ``optimizer`` uses it."""
+    record = operations.record()
+    if "adamw_" in record["fused"] and not isinstance(optimizer, FlatAdamW):
+        record["fused"].remove("adamw_")
+        record["reference"].append("adamw_")
+    return record

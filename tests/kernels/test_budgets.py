@@ -77,6 +77,10 @@ def optimizer_update(shadow: bool) -> Callable[[], object]:
     return lambda: adamw._launch_update(param, grad, m, v, copy, group, ok, control, 0.9, 0.95, 1e-8)
 
 
+def optimizer_squares() -> object:
+    return adamw._launch_squares(empty(4096, dtype=FP32))
+
+
 def optimizer_scalars() -> Callable[[], object]:
     table, step, norm = empty(2, dtype=torch.float64), empty(1, dtype=torch.int64), empty(1, dtype=FP32)
     ok, partial = empty(1, dtype=torch.int32), empty(264, dtype=FP32)
@@ -101,7 +105,7 @@ CASES: dict[str, tuple[Any, str, Callable[[], object], Budget]] = {
     "rope partial": (rope, "rotate_parts", rotation(4, 4, 64, 32), Budget(48)),
     "rope 24 fp32": (rope, "rotate_parts", rotation(2, 2, 24, 24, FP32), Budget(48)),
     "rope backward 64": (rope, "rotate_parts", rotation_backward(8, 8, 64, 64), Budget(40)),
-    "adamw squares": (adamw, "squares", lambda: adamw._launch_squares(empty(4096, dtype=FP32)), Budget(32, narrow_stores=1)),
+    "adamw squares": (adamw, "squares", optimizer_squares, Budget(32, narrow_stores=1)),
     "adamw scalars": (adamw, "scalars", optimizer_scalars(), Budget(40, 32)),
     "adamw update": (adamw, "update", optimizer_update(False), Budget(56, narrow_loads=6)),
     "adamw update with a bf16 copy": (adamw, "update", optimizer_update(True), Budget(56, narrow_loads=6)),
