@@ -28,14 +28,22 @@ data_app = typer.Typer(no_args_is_help=True, help="Corpora and tokens.")
 runs_app = typer.Typer(no_args_is_help=True, help="The runs of a sweep.")
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
+bench_app = typer.Typer(no_args_is_help=True, help="Speed with accuracy, against peers.")
+app.add_typer(bench_app, name="bench")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the store, the report and logs.")]
-Runs = Annotated[Path, typer.Argument(metavar="RUNS", help="A sweep's folder, or a CSV or Parquet file.")]
+Runs = Annotated[
+    Path, typer.Argument(metavar="RUNS", help="A sweep's folder, or a CSV, Parquet or JSON file, as W&B exports.")
+]
 Map = Annotated[list[str] | None, typer.Option("--map", help="Rename a column of a file: THEIRS=OURS. Repeatable.")]
+Unit = Annotated[list[str] | None, typer.Option("--unit", help="Unit of a column: flops=pflop-days. Repeatable.")]
+Convention = Annotated[
+    str, typer.Option("--flops", help="FLOP convention of a sweep's runs, as `algoprog flops` names them.")
+]
 Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
 
@@ -68,6 +76,12 @@ def _is_input_error(error: ValueError) -> bool:
     from algoprog.scaling.errors import InputError as ScalingInputError
 
     return isinstance(error, InputError | ScalingInputError)
+
+
+def _in_convention(renamings: list[str] | None, convention: str) -> list[str]:
+    """A store has a column ``flops_NAME`` for every convention besides ``flops``, which is the default one."""
+    chosen = [] if convention == "causal_exact" else [f"flops_{convention}=flops"]
+    return [*(renamings or []), *chosen]
 
 
 def _print_json(value: object) -> None:
@@ -168,12 +182,13 @@ def runs_export(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
     output: Annotated[Path | None, typer.Option(help="Default: runs.csv or runs.parquet in DIR.")] = None,
+    flops: Annotated[str, typer.Option(help="Convention of the column flops; see `algoprog flops`.")] = "causal_exact",
     as_json: Json = False,
 ) -> None:
     """The store as a table, one row per finished run."""
     from algoprog.sweep import commands
 
-    exported = commands.export(folder, format, output)
+    exported = commands.export(folder, format, output, flops)
     _print_json(exported) if as_json else print(f"{exported['rows']} runs written to {exported['file']}")
 
 
@@ -191,6 +206,7 @@ def train(
     tokenizer: Annotated[str, typer.Option(help="gpt2 or bpe-SIZE.")] = "bpe-1024",
     precision: Precision = "auto",
     engine: Annotated[str, typer.Option(help="torch or deepspeed.")] = "torch",
+    kernels: Annotated[str, typer.Option(help="reference, fused, or auto: fused where they can run.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Default: runs/ARCH-WIDTH-NAME.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any config key: model.depth=4. Repeatable.")
@@ -204,28 +220,70 @@ def train(
     budget = {"flops": flops, "tokens": tokens, "tokens_per_param": tokens_per_param}
     data = {"corpus": corpus, "tokenizer": tokenizer}
     config = commands.configure(arch, width, budget, data, lr, seed, precision, settings or [])
-    record = commands.train(config, engine, out)
+    record = commands.train(config, engine, out, kernels)
     if record is not None:
         _print_json(record) if as_json else tables.print_run(record)
+
+
+@app.command("flops")
+@command
+def count_flops(
+    arch: Annotated[str, typer.Option(help="A preset, for example modern, retro or lstm.")] = "modern",
+    width: Annotated[int, typer.Option(help="Hidden dimension.")] = 64,
+    seq: Annotated[int | None, typer.Option(help="Sequence length; default: the preset's.")] = None,
+    vocab: Annotated[int, typer.Option(help="Vocabulary.")] = 50257,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Any config key. Repeatable.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Run one real step under every FLOP counter here.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """FLOPs per token by component, in every convention, and as other counters see them."""
+    from algoprog.report import tables_flops
+    from algoprog.training import counting
+
+    counted = counting.count(arch, width, seq, vocab, settings or [])
+    rows = [row.as_json() for row in counting.compare(counted)] if compare else []
+    result = counted.as_json()
+    if as_json:
+        _print_json({**result, "counters": rows} if compare else result)
+        return
+    tables_flops.print_flops(result, counting.describe_conventions())
+    if compare:
+        tables_flops.print_comparison(rows)
 
 
 @app.command()
 @command
 def fit(
     runs: Runs,
-    law: Annotated[str, typer.Option(help="frontier: one power law per architecture over its frontier.")] = "frontier",
-    irreducible: Annotated[str, typer.Option(help="shared, or a value in nats per token.")] = "shared",
+    law: Annotated[
+        str, typer.Option(help="frontier: a power law of compute per architecture; surface: L(params, tokens).")
+    ] = "frontier",
+    irreducible: Annotated[
+        str | None, typer.Option(help="frontier: shared (default), profile, or a value in nats per token.")
+    ] = None,
+    points: Annotated[str | None, typer.Option(help="frontier: final (default), envelope, slices or surface.")] = None,
+    loss: Annotated[str | None, typer.Option(help="surface: huber (default), lad or squared, of ln L.")] = None,
+    delta: Annotated[float | None, typer.Option(help="surface: Huber's knee in ln L; default 1.345 sigma.")] = None,
+    min_flops: Annotated[float, typer.Option(help="Leave out runs of less compute.")] = 0.0,
+    max_flops: Annotated[float, typer.Option(help="Leave out runs of more compute.")] = float("inf"),
     draws: Draws = 1000,
     seed: Seed = 0,
+    flops: Convention = "causal_exact",
     map: Map = None,
+    unit: Unit = None,
     as_json: Json = False,
 ) -> None:
     """A scaling law per architecture, with intervals."""
     from algoprog.report import tables
     from algoprog.scaling import commands
 
-    analysis = commands.fit(runs, law, irreducible, draws, seed, map or [])
-    _print_json(commands.fit_json(analysis)) if as_json else tables.print_laws(analysis)
+    analysis = commands.fit(
+        runs, law, irreducible, draws, seed, _in_convention(map, flops), units=unit or [],
+        loss=loss, delta=delta, rule=points, min_flops=min_flops, max_flops=max_flops,
+    )  # fmt: skip
+    _print_json(commands.fit_json(analysis)) if as_json else tables.print_fit(analysis)
 
 
 @app.command()
@@ -240,15 +298,166 @@ def ceg(
     irreducible: Annotated[str, typer.Option(help="shared, or a value in nats per token.")] = "shared",
     draws: Draws = 1000,
     seed: Seed = 0,
+    flops: Convention = "causal_exact",
     map: Map = None,
+    unit: Unit = None,
     as_json: Json = False,
 ) -> None:
     """The compute-equivalent gain of one architecture over another, with its interval."""
     from algoprog.report import tables
     from algoprog.scaling import commands
 
-    gain = commands.gain(runs, old, new, at_loss, at_flops, anchor, irreducible, draws, seed, map or [])
+    gain = commands.gain(
+        runs,
+        old,
+        new,
+        at_loss,
+        at_flops,
+        anchor,
+        irreducible,
+        draws,
+        seed,
+        _in_convention(map, flops),
+        units=unit or [],
+    )
     _print_json(commands.gain_json(gain)) if as_json else tables.print_gain(gain)
+
+
+@app.command()
+@command
+def decompose(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A decomposition as YAML.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A shipped decomposition; default, without FILE: gundlach-2025.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Runs whose fitted laws replace the stated ones.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw figures into this folder, as PNG and PDF.")] = None,
+    irreducible: Annotated[str, typer.Option(help="With --runs: shared, or a value in nats per token.")] = "shared",
+    draws: Draws = 1000,
+    seed: Seed = 0,
+    map: Map = None,
+    unit: Unit = None,
+    as_json: Json = False,
+) -> None:
+    """Which stage of progress made which part of the gain: a study's arithmetic, and composed consistently."""
+    from algoprog.config import read_yaml
+    from algoprog.report import figures_decompose, tables_decompose
+    from algoprog.scaling import decompose_commands as commands
+
+    path = _decomposition_file(file, preset)
+    found = commands.decomposition(
+        read_yaml(path), path.name, runs, irreducible, draws, seed, map or [], units=unit or []
+    )
+    if out is not None:
+        figures_decompose.write_figures(found, out)
+    _print_json(commands.decomposition_json(found)) if as_json else tables_decompose.print_decomposition(found)
+
+
+def _decomposition_file(file: Path | None, preset: str | None) -> Path:
+    from algoprog.config import unknown_key
+    from algoprog.recipes import CONFIGS
+
+    if file is not None and preset is not None:
+        raise InputError("two decompositions", got=f"{file} and --preset {preset}", expected="one of them")
+    if file is not None:
+        return file
+    shipped = {path.stem: path for path in (CONFIGS / "decompose").glob("*.yaml")}
+    name = "gundlach-2025" if preset is None else preset
+    if name not in shipped:
+        raise unknown_key(name, list(shipped), where="--preset", kind="decomposition")
+    return shipped[name]
+
+
+@app.command()
+@command
+def interactions(
+    runs: Runs,
+    factor: Annotated[list[str], typer.Option(help="A change: NAME=OLD,NEW, activation=gelu,swiglu. Repeatable.")],
+    law_runs: Annotated[Path | None, typer.Option(help="Runs of the reference law that losses are read on.")] = None,
+    law_arch: Annotated[str | None, typer.Option(help="Its architecture among --law-runs.")] = None,
+    exponent: Annotated[float | None, typer.Option(help="Instead: its exponent, with --irreducible VALUE.")] = None,
+    at_loss: Annotated[
+        str | None, typer.Option(help="Instead: cut training curves at this loss, or at the common one.")
+    ] = None,
+    irreducible: Annotated[str, typer.Option(help="Of the reference law: shared, or nats per token.")] = "shared",
+    reference: Annotated[str, typer.Option(help="Single changes: undone from all new, or made from all old.")] = "new",
+    order: Annotated[int | None, typer.Option(min=1, help="Highest interaction; default all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw the figure into this folder, as PNG and PDF.")] = None,
+    draws: Draws = 1000,
+    seed: Seed = 0,
+    map: Map = None,
+    unit: Unit = None,
+    as_json: Json = False,
+) -> None:
+    """Do the gains of single changes multiply? Effects and interactions of a factorial ablation."""
+    from algoprog.report import figure_factorial, tables_factorial
+    from algoprog.scaling import factorial_commands as commands
+
+    conversion = commands.Conversion(law_runs, law_arch, exponent, at_loss, irreducible)
+    found = commands.interactions(runs, factor, conversion, reference, order, draws, seed, map or [], units=unit or [])
+    if out is not None:
+        figure_factorial.write_figure(found, out)
+    _print_json(commands.interactions_json(found)) if as_json else tables_factorial.print_factorial(found)
+
+
+@app.command()
+@command
+def breaks(
+    runs: Runs,
+    arch: Annotated[str, typer.Option(help="The architecture whose law is tested.")],
+    tolerance: Annotated[float, typer.Option(help="Half-width in ln L that a prediction must beat to count.")] = 0.02,
+    at_flops: Annotated[
+        float | None, typer.Option(help="Also say whether the law is licensed at this compute.")
+    ] = None,
+    min_flops: Annotated[float, typer.Option(help="Leave out runs of less compute.")] = 0.0,
+    max_flops: Annotated[float, typer.Option(help="Leave out runs of more compute.")] = float("inf"),
+    out: Annotated[Path | None, typer.Option(help="Also draw figures into this folder, as PNG and PDF.")] = None,
+    draws: Annotated[int, typer.Option(min=99, help="Simulated data sets.")] = 999,
+    seed: Seed = 0,
+    map: Map = None,
+    unit: Unit = None,
+    as_json: Json = False,
+) -> None:
+    """Is it one law? A test for a break in the exponent, and predictions from every cut."""
+    from algoprog.report import figures_breaks, tables_breaks
+    from algoprog.scaling import commands_breaks as commands
+
+    found = commands.breaks(
+        runs, arch, tolerance, draws, seed, map or [],
+        units=unit or [], min_flops=min_flops, max_flops=max_flops, target_flops=at_flops,
+    )  # fmt: skip
+    if out is not None:
+        figures_breaks.write_break_figures(found, out)
+    _print_json(commands.breaks_json(found)) if as_json else tables_breaks.print_breaks(found)
+
+
+@app.command()
+@command
+def power(
+    gap: Annotated[float, typer.Option(help="Difference of the exponents, new minus old.")] = 0.01,
+    decades: Annotated[float, typer.Option(help="Range of compute.")] = 3.0,
+    sigma: Annotated[float, typer.Option(help="Noise of ln L.")] = 0.003,
+    points: Annotated[int, typer.Option(help="Runs per architecture.")] = 8,
+    flops_min: Annotated[float, typer.Option(help="Compute of the smallest runs.")] = 1e15,
+    irreducible: Annotated[float, typer.Option(help="Irreducible loss, nats per token.")] = 1.9,
+    reducible: Annotated[float, typer.Option(help="Loss above it in the middle of the range, old.")] = 2.6,
+    reducible_new: Annotated[float, typer.Option(help="The same of the new architecture.")] = 2.2,
+    alpha: Annotated[float, typer.Option(help="Exponent of the old architecture.")] = 0.065,
+    refits: Annotated[int, typer.Option(min=20, help="Simulated studies of the check.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="Also draw a figure into this folder, as PNG and PDF.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """How many runs and decades show a gap between two exponents, and where to put them."""
+    from algoprog.report import figures_breaks, tables_power
+    from algoprog.scaling.power import GapStudy
+    from algoprog.scaling.power_report import power_json, power_report
+
+    study = GapStudy(gap, decades, sigma, points, flops_min, irreducible, reducible, reducible_new, alpha)
+    found = power_report(study, refits, seed)
+    if out is not None:
+        figures_breaks.write_power_figure(found, out)
+    _print_json(power_json(found)) if as_json else tables_power.print_power(found)
 
 
 @app.command()
@@ -259,6 +468,35 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR")], draws: Draws 
 
     written = page.write_report(folder, draws)
     _print_json(written.as_json()) if as_json else print(f"report: {written.page}")
+
+
+@app.command()
+@command
+def doctor(as_json: Json = False) -> None:
+    """What this machine has: device, torch, triton, flash-attn, deepspeed, which kernels are usable, and why not."""
+    from algoprog import doctor as machine
+    from algoprog.report import tables_doctor
+
+    found = machine.examine().as_json()
+    _print_json(found) if as_json else tables_doctor.print_doctor(found)
+
+
+@bench_app.command("kernels")
+@command
+def bench_kernels(
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the rows; default benchmarks/results.")] = None,
+    minutes: Annotated[float, typer.Option(help="Stop after this long; the same command continues.")] = 9.0,
+    part: Annotated[str | None, typer.Option(help="plain, compiled or adamw; default all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The operations against eager PyTorch and peers; on a CPU the reference against eager, as a ratio."""
+    from algoprog import bench
+    from algoprog.report import tables_bench
+
+    found = bench.kernels(out, minutes, part)
+    _print_json(found) if as_json else tables_bench.print_kernels(found)
+    if not found["finished"]:
+        raise typer.Exit(STOPPED)
 
 
 def main(arguments: list[str] | None = None) -> Any:

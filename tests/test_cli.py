@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from algoprog import quickstart
 from algoprog.cli import app
-from algoprog.scaling import PowerLaw
+from algoprog.scaling import PowerLaw, Surface
 
 LAWS = {"lstm": PowerLaw(1.9, 40.0, 0.10), "modern": PowerLaw(1.9, 60.0, 0.12)}
 
@@ -135,6 +135,94 @@ def test_fit_contract(table: Path) -> None:
         assert law["alpha"] == pytest.approx(LAWS[law["arch"]].alpha, rel=0.02) and law["E"] == 1.9
 
 
+@pytest.fixture()
+def grid(tmp_path: Path) -> Path:
+    """A CSV with params, tokens and loss only: a known surface, five budgets of seven sizes, a little noise."""
+    surface = Surface(1.7, 400.0, 400.0, 0.34, 0.28)
+    rows = []
+    for i in range(35):
+        flops, factor = 1e17 * 10 ** (i // 7), 4.0 ** ((i % 7 - 3) / 3)
+        n = surface.optimal(flops)[0] * factor
+        loss = surface.loss(n, flops / 6 / n) * (1 + 0.001 * (-1) ** (i * i // 3))
+        rows.append({"params": n, "tokens": flops / 6 / n, "loss": loss})
+    path = tmp_path / "grid.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("options", [[], ["--delta", "1e-3"], ["--loss", "lad"], ["--loss", "squared"]], ids=" ".join)
+def test_fit_surface_contract(grid: Path, options: list[str]) -> None:
+    result = parsed("fit", grid, "--law", "surface", *options, "--draws", 100)
+    assert (result["law"], result["arch"], result["status"], result["n"]) == ("surface", "all", "converged", 35)
+    for key in ("E", "A", "B", "alpha", "beta", "a", "gamma"):
+        low, high = result["intervals"][key]
+        assert low <= result[key] <= high, key
+    assert result["a"] == pytest.approx(0.4516, abs=0.02) and result["E"] == pytest.approx(1.7, abs=0.05)
+    assert result["sigma"] > 0 and result["bootstrap"]["draws"] == 100
+    assert result["delta"] == 1e-3 if options[:1] == ["--delta"] else result["loss"] == (options or [0, "huber"])[1]
+
+
+def test_fit_surface_of_several_architectures(grid: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(grid)
+    both = pd.concat([rows.assign(arch="one"), rows.assign(arch="two", loss=rows["loss"] * 1.01)])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    arguments = ["fit", tmp_path / "both.csv", "--law", "surface", "--draws", 100]
+    result = parsed(*arguments)
+    assert [found["arch"] for found in result["surfaces"]] == ["one", "two"] and result["law"] == "surface"
+    shown = call(*arguments)
+    assert shown.exit_code == 0 and "one: L = E + A N^-alpha" in shown.stdout and "starts agree" in shown.stdout
+
+
+def test_fit_reads_a_frontier_off_the_surface(grid: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(grid)
+    rows.assign(arch="modern", flops=6 * rows["params"] * rows["tokens"]).to_csv(tmp_path / "all.csv", index=False)
+    (law,) = parsed("fit", tmp_path / "all.csv", "--points", "surface", "--draws", 100)["laws"]
+    surface = parsed("fit", grid, "--law", "surface", "--draws", 100)
+    assert law["alpha"] == pytest.approx(surface["gamma"], rel=1e-6) and law["n_points"] == 5 and law["n_runs"] == 35
+    assert law["intervals"]["alpha"][0] < law["alpha"] < law["intervals"]["alpha"][1]
+
+
+def test_fit_cuts_compute(table: Path, grid: Path) -> None:
+    cut = parsed("fit", table, "--draws", 100, "--min-flops", "3e15")
+    assert all(law["flops_range"][0] >= 3e15 for law in cut["laws"])
+    cut = parsed("fit", grid, "--law", "surface", "--draws", 100, "--max-flops", "5e20")
+    assert cut["n"] == 28 and cut["excluded"] == {"outside the cuts on flops": 7}
+
+
+def test_breaks_contract(table: Path, tmp_path: Path) -> None:
+    found = parsed("breaks", table, "--arch", "modern", "--draws", 99, "--at-flops", "1e25")
+    assert found["arch"] == "modern" and found["n_points"] == 10
+    test, walk = found["break"], found["extrapolation"]
+    assert test["status"] == "tested" and 0 < test["p_value"] <= 1 and not test["claimed"] and test["method"]
+    assert {"sup_f", "delta_bic", "delta_aicc", "position", "detectable_change", "sentence"} <= set(test)
+    assert [cut["n"] for cut in walk["cuts"]] == [4, 5, 6, 7, 8, 9]
+    assert {"error", "half_width", "flagged", "counted"} <= set(walk["cuts"][0]["later"][0])
+    assert found["target"]["status"] in ("unlicensed", "failed") and found["target"]["beyond"] > 7
+    few = parsed("breaks", table, "--arch", "lstm", "--max-flops", "1e16", "--draws", 99, "--out", tmp_path / "figures")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"extrapolation.png", "extrapolation.pdf"}
+    assert few["break"]["status"] == "too_few" and few["excluded"] == {"outside the cuts on flops": 5}
+
+
+def test_power_contract(tmp_path: Path) -> None:
+    found = parsed("power", "--decades", 2, "--refits", 40, "--out", tmp_path)
+    assert (tmp_path / "power.png").read_bytes().startswith(b"\x89PNG")
+    row = next(row for row in found["rows"] if row["decades"] == 2)
+    assert row["points_per_arch"] == {"known": 3, "shared": 24, "separate": 957}
+    assert found["check"]["refits"] == 40 and 0 <= found["check"]["power"] <= 1
+    assert sum(found["c_optimal"]["by_runs"]["runs"]) == 16 and found["log_gain"]["middle"]["gain"] > 1
+
+
+def test_breaks_and_power_refuse_bad_input(table: Path) -> None:
+    assert "modern" in refused("breaks", table, "--arch", "modren")
+    assert "tolerance" in refused("breaks", table, "--arch", "modern", "--tolerance", 0)
+    assert "no compute" in refused("breaks", table, "--arch", "modern", "--min-flops", "1e20", "--max-flops", "1e16")
+    assert "inside the cuts" in refused("breaks", table, "--arch", "modern", "--min-flops", "1e20")
+    assert "target" in refused("breaks", table, "--arch", "modern", "--at-flops", -1)
+    assert "written" in refused("power", "--refits", 20, "--out", table / "figures")
+    assert "gap" in refused("power", "--gap", 0) and "points" in refused("power", "--points", 2)
+    assert call("power", "--refits", 3).exit_code == 2 and call("breaks", table).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("at", "in_range"), [(["--at-flops", "3e15"], True), (["--at-flops", "1e22"], False), (["--at-loss", "3.5"], None)]
 )
@@ -147,6 +235,39 @@ def test_ceg_contract(table: Path, at: list[str], in_range: bool | None) -> None
     assert gain["interval"][0] <= gain["gain"] <= gain["interval"][1]
     if in_range is not None:
         assert gain["in_range"] is in_range
+
+
+def test_decompose_contract() -> None:
+    found = parsed("decompose", "--preset", "gundlach-2025")
+    assert found == parsed("decompose")
+    for label, study, composed in (("2012-2023", 6926.35, 10100.6), ("2013-2025", 21415.66, 31230.1)):
+        assert found["study"][label]["total"] == pytest.approx(study, abs=0.005)
+        assert found["composed"][label]["total"] == pytest.approx(composed, rel=1e-5)
+        for kind in ("study", "composed"):
+            assert set(found[kind][label]["factors"]) == {"transformer", "invariant", "chinchilla"}
+            assert sum(found[kind][label]["shares"].values()) == pytest.approx(1)
+    assert {"shapley", "level_slope", "reference_free", "reference_dependence", "notes"} <= set(found)
+
+
+def test_decompose_with_laws_from_runs(table: Path, tmp_path: Path) -> None:
+    config = {
+        "name": "mine", "start": "old", "spans": [[2016, 2020]], "compute": {"flops": 1e15, "year": 2018, "growth": 4},
+        "laws": {"old": {"E": 1.9, "A": 36.3, "alpha": 0.065, "arch": "lstm"},
+                 "new": {"E": 1.9, "A": 81.7, "alpha": 0.091, "arch": "modern"}},
+        "stages": [{"name": "transformer", "kind": "law", "law": "new", "year": 2017},
+                   {"name": "data", "kind": "invariant", "gain": 2, "year": 2018}],
+    }  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(config))
+    options = ["--runs", table, "--irreducible", "1.9", "--draws", 100, "--out", tmp_path / "figures"]
+    found = parsed("decompose", path, *options)["composed"]["2016-2020"]
+    low, high = found["intervals"]["total"]
+    flops = 2 * found["flops"]
+    expected = 2 * LAWS["lstm"].compute(LAWS["modern"].loss(flops)) / flops
+    assert low <= found["total"] <= high and found["total"] == pytest.approx(expected, rel=0.1)
+    assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == ["waterfall.pdf", "waterfall.png"]
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused("decompose", path, "--out", tmp_path / "file")
 
 
 def test_report(swept: Path) -> None:
@@ -192,7 +313,8 @@ def test_human_output_of_every_reading_command(swept: Path, table: Path, sweep_f
     for arguments in (
         ["status", swept], ["runs", "export", swept], ["fit", table, "--draws", 100], ["report", swept, "--draws", 100],
         ["ceg", table, "--from", "lstm", "--to", "modern", "--at-loss", "3.5", "--draws", 100],
-        ["plan", sweep_file], ["data", "prepare", texts, "--tokenizer", "bpe-300"],
+        ["plan", sweep_file], ["data", "prepare", texts, "--tokenizer", "bpe-300"], ["decompose"],
+        ["breaks", table, "--arch", "modern", "--draws", 99, "--at-flops", "1e18"], ["power", "--refits", 20],
     ):  # fmt: skip
         result = call(*arguments)
         assert result.exit_code == 0 and len(result.stdout) > 20, (arguments, result.output, result.exception)
@@ -200,7 +322,8 @@ def test_human_output_of_every_reading_command(swept: Path, table: Path, sweep_f
 
 def every_command() -> list[list[str]]:
     groups = {"data": ["prepare"], "runs": ["export"]}
-    names = [["quickstart"], ["plan"], ["sweep"], ["status"], ["train"], ["fit"], ["ceg"], ["report"]]
+    names = [["quickstart"], ["plan"], ["sweep"], ["status"], ["train"], ["fit"], ["ceg"], ["decompose"], ["report"]]
+    names += [["breaks"], ["power"]]
     return names + [[group, name] for group, members in groups.items() for name in members]
 
 
@@ -234,6 +357,10 @@ def test_help_and_json_option(name: list[str]) -> None:
         (["runs", "export", "."], "no store here"),
         (["fit", "missing.csv"], "missing.csv"),
         (["report", "."], "no store here"),
+        (["decompose", "--preset", "gundlach-2026"], "did you mean 'gundlach-2025'"),
+        (["decompose", "missing.yaml"], "no such file"),
+        (["decompose", "a.yaml", "--preset", "gundlach-2025"], "two decompositions"),
+        (["decompose", "--runs", "missing.csv"], "missing.csv"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -274,9 +401,59 @@ def test_bad_corpora(content: bytes, message: str, tmp_path: Path) -> None:
     assert re.search(message, refused("data", "prepare", tmp_path / "c.txt"))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--law", "line"], "unknown law; got 'line'; expected frontier or surface"),
+        (["--law", "surface", "--irreducible", "1.7"], "--irreducible: does not apply to --law surface"),
+        (["--law", "surface", "--points", "final"], "--points: does not apply to --law surface"),
+        (["--loss", "lad"], "--loss: does not apply to --law frontier"),
+        (["--delta", "0.001"], "--delta: does not apply to --law frontier"),
+        (["--law", "surface", "--loss", "l1"], "unknown objective; got 'l1'; expected huber, lad, squared"),
+        (["--law", "surface", "--loss", "lad", "--delta", "0.1"], "bad Huber knee"),
+        (["--law", "surface"], "missing columns params, tokens"),
+        (["--min-flops", "1e16", "--max-flops", "1e15"], "no compute lies between the cuts"),
+        (["--min-flops", "1e30"], "no run inside the cuts on flops"),
+        (["--points", "best"], "unknown frontier rule"),
+        (["--points", "envelope"], "no training curves"),
+        (["--points", "surface"], "missing columns params, tokens"),
+    ],
+)
+def test_fit_refuses_options_that_change_nothing(table: Path, options: list[str], message: str) -> None:
+    assert message in refused("fit", table, *options)
+
+
 def test_ceg_needs_one_anchor_and_known_names(table: Path) -> None:
     assert "exactly one of" in refused("ceg", table, "--from", "lstm", "--to", "modern")
     assert "modern" in refused("ceg", table, "--from", "lstm", "--to", "modren", "--at-loss", 3.5)
+
+
+def test_units_are_asked_about_and_can_be_stated(table: Path) -> None:
+    honest = parsed("fit", table, "--draws", 100)["laws"]
+    frame = pd.read_csv(table)
+    frame.assign(flops=frame["flops"] / 8.64e19).to_csv(table, index=False)
+    for command in (["fit"], ["ceg", "--from", "lstm", "--to", "modern", "--at-loss", 3.5]):
+        assert "--unit flops=UNIT" in refused(command[0], table, *command[1:])
+    mended = parsed("fit", table, "--draws", 100, "--unit", "flops=pflop-days")["laws"]
+    assert [law["alpha"] for law in mended] == pytest.approx([law["alpha"] for law in honest], rel=1e-6)
+    assert "did you mean --unit loss=bits" in refused("fit", table, "--unit", "loss=bit")
+
+
+def test_interactions(tmp_path: Path) -> None:
+    rows = []
+    for norm, act in (("post", "a"), ("post", "b"), ("pre", "a"), ("pre", "b")):
+        gain = (1.5 if norm == "pre" else 1.0) * (1.2 if act == "b" else 1.0)
+        rows.append({"norm": norm, "act": act, "flops": 1e15, "loss": LAWS["modern"].loss(1e15 * gain)})
+    path = tmp_path / "ablation.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    options = [path, "--factor", "norm=post,pre", "--factor", "act=a,b"]
+    found = parsed("interactions", *options, "--exponent", 0.12, "--irreducible", 1.9)
+    assert [effect["gain"] for effect in found["effects"]] == pytest.approx([1.5, 1.2, 1.0])
+    assert found["product"]["predicted"]["gain"] == pytest.approx(1.8)
+    assert found["product"]["measured"]["gain"] == pytest.approx(1.8)
+    assert "say how a loss becomes a gain" in refused("interactions", *options)
+    assert "did you mean pre" in refused("interactions", path, "--factor", "norm=post,prenorm", "--exponent", 0.12,
+                                         "--irreducible", 1.9)  # fmt: skip
 
 
 def test_faults_exit_1_and_unknown_options_exit_2() -> None:

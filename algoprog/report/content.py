@@ -9,9 +9,11 @@ from typing import Any
 from algoprog.report.growth import Growth, all_growth
 from algoprog.report.numbers import digits, flops, percent, with_interval
 from algoprog.report.record import Record, Row, dig
+from algoprog.report.sources_text import SOURCES_NOTE, source_cells, source_columns
 from algoprog.report.style import Look, looks
 from algoprog.report.summary import best_losses, beyond
 from algoprog.scaling import Analysis, Gain, LawRow
+from algoprog.scaling.sensitivity import Sources
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,19 @@ def _growth(found: Growth) -> list[Cell]:
         Cell(with_interval(found.per_decade, found.per_decade_interval), found.per_decade),
         Cell(answer, kind="good" if found.established else ""),
     ]
+
+
+def sources_table(analysis: Analysis) -> Grid:
+    """Every result with its sources of spread."""
+    columns = source_columns(percent(analysis.boot.level))
+    caption = f"Where the spread of each result comes from. {SOURCES_NOTE}"
+    return Grid("sources", caption, columns, [_source(found) for found in analysis.sources])
+
+
+def _source(found: Sources) -> list[Cell]:
+    name, estimate, *rest = source_cells(found)
+    profile = Cell(rest[0], kind="bad" if found.disagrees else "")
+    return [Cell(name), Cell(estimate, found.estimate), profile, *(Cell(text) for text in rest[1:])]
 
 
 def baselines_table(analysis: Analysis, baselines: Mapping[str, float]) -> Grid:

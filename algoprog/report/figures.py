@@ -9,9 +9,19 @@ from matplotlib.figure import Figure
 from algoprog.report.figure_exponents import exponents_figure
 from algoprog.report.figure_gain import gain_figure
 from algoprog.report.figure_loss import loss_figure
+from algoprog.report.figure_profile import profile_figure
+from algoprog.report.figure_sensitivity import sensitivity_figure
 from algoprog.report.style import PNG_DPI, drawing
 
-__all__ = ["exponents_figure", "gain_figure", "loss_figure", "render_pdf", "render_png"]
+__all__ = [
+    "exponents_figure",
+    "gain_figure",
+    "loss_figure",
+    "profile_figure",
+    "render_pdf",
+    "render_png",
+    "sensitivity_figure",
+]
 
 
 def render_png(figure: Figure) -> bytes:

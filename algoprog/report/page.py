@@ -18,15 +18,25 @@ from matplotlib.figure import Figure
 
 from algoprog.config import InputError
 from algoprog.report import content, summary
-from algoprog.report.figures import exponents_figure, gain_figure, loss_figure, render_pdf, render_png
+from algoprog.report.figures import (
+    exponents_figure,
+    gain_figure,
+    loss_figure,
+    profile_figure,
+    render_pdf,
+    render_png,
+    sensitivity_figure,
+)
 from algoprog.report.growth import Growth, all_growth
 from algoprog.report.numbers import listed, percent
 from algoprog.report.provenance import facts
 from algoprog.report.record import Record, dig, read_record
 from algoprog.scaling import Analysis, Gain, analyse, final_frontier, final_points, fit_frontiers, load_runs
 from algoprog.scaling.commands import gain_json, law_json, plain
+from algoprog.scaling.study_sources import sources_json
 
-FOLDER, PAGE, FIGURES = "report", "index.html", ("loss", "gain", "exponents")
+FOLDER, PAGE = "report", "index.html"
+FIGURES = ("loss", "gain", "exponents", "profile", "sensitivity")
 TEMPLATES = Path(__file__).parent / "templates"
 
 Pairs = list[tuple[str, str]]
@@ -47,7 +57,7 @@ class Written:
         return (*self.notes, *self.analysis.warnings)
 
     def as_json(self) -> dict[str, Any]:
-        """``{"page", "figures", "laws", "gains", "warnings"}``, valid JSON throughout."""
+        """``{"page", "figures", "laws", "gains", "sources", "warnings"}``, valid JSON throughout."""
         growths = all_growth(self.analysis)
         return {
             "page": str(self.page),
@@ -63,6 +73,7 @@ class Written:
                 }
                 for pair, found in zip(self.analysis.gains, growths, strict=True)
             ],
+            "sources": [plain(sources_json(found)) for found in self.analysis.sources],
             "warnings": list(self.warnings),
         }
 
@@ -118,6 +129,10 @@ def _draw(analysis: Analysis, record: Record) -> dict[str, Figure]:
         drawn["gain"] = gain_figure(analysis, [(pair.a, pair.b) for pair in analysis.gains])
     if analysis.laws:
         drawn["exponents"] = exponents_figure(analysis)
+    if analysis.profile is not None and isinstance(analysis.fit.irreducible, str):
+        drawn["profile"] = profile_figure(analysis)
+    if any(choice.fit is not None for choice in analysis.choices):
+        drawn["sensitivity"] = sensitivity_figure(analysis)
     return drawn
 
 
@@ -142,6 +157,8 @@ def _render(analysis: Analysis, record: Record, notes: Sequence[str], images: di
         gains=content.gains_table(analysis),
         growth=content.growth_table(analysis),
         laws=content.laws_table(analysis),
+        sources=content.sources_table(analysis),
+        unusable=[(choice.label, choice.why) for choice in analysis.choices if choice.fit is None],
         baselines=content.baselines_table(analysis, record.baselines),
         runs=content.runs_table(analysis, record),
         facts=facts(analysis, record),
@@ -160,6 +177,12 @@ def _alternatives(analysis: Analysis, record: Record) -> dict[str, str]:
         "gain": f"Gain over compute, one panel each: {listed(pairs)}. {told}" if pairs else "",
         "exponents": f"Exponents of {listed(list(analysis.fit.archs)) or 'no architecture'} with intervals, "
         "as in the table of laws.",
+        "profile": f"How far the fit worsens as the irreducible loss moves away from {summary.irreducible(analysis)}, and "
+        "the exponents refitted at each value."
+        if analysis.laws
+        else "",
+        "sensitivity": "Exponents and gains with the irreducible loss held at fixed values, under other frontier rules and "
+        "without the smallest runs, as in the table of sources of spread.",
     }
 
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from algoprog.report.growth import all_growth
-from algoprog.report.numbers import digits, flops, percent, with_interval
+from algoprog.report.numbers import between, count, digits, flops, percent, with_interval
+from algoprog.report.sources_text import SOURCES_NOTE, source_cells, source_columns, spread
 from algoprog.report.summary import best_losses, beyond, irreducible, scale_sentence
-from algoprog.scaling import Analysis, Gain
+from algoprog.scaling import Analysis, Gain, SurfaceAnalysis, SurfaceStudy
 
 if TYPE_CHECKING:
     from algoprog.report.page import Written  # which imports this module
@@ -124,15 +125,55 @@ def print_status(status: Mapping[str, Any]) -> None:
 
 RUN_KEYS = (
     "run", "arch", "width", "seed", "state", "message", "loss", "bits_per_byte", "loss_windowed", "loss_streaming",
-    "train_loss", "params", "steps", "tokens", "epochs", "flops", "evaluation_flops", "engine", "world", "device", "folder",
+    "train_loss", "params", "steps", "tokens", "epochs", "flops", "unspent_flops", "evaluation_flops", "engine", "world",
+    "device", "folder",
 )  # fmt: skip
 
 
 def print_run(record: Mapping[str, Any]) -> None:
     """One finished run."""
-    values = {key: record[key] for key in RUN_KEYS if record[key] is not None}
+    values = {key: record[key] for key in RUN_KEYS if record.get(key) is not None}
     values |= {f"seconds: {phase}": spent for phase, spent in record["seconds"].items()}
+    speed = record.get("throughput") or {}
+    shown = {"tokens_per_s": "tokens per second", "mfu_causal": "MFU, exact causal", "mfu_full": "MFU, full attention"}
+    shown["roofline_share"] = "share of the roofline"
+    values |= {label: "n/a" if speed[key] is None else speed[key] for key, label in shown.items() if key in speed}
     print_mapping(f"{record['arch']} at width {record['width']}", values)
+
+
+def print_fit(found: Analysis | SurfaceStudy) -> None:
+    """Frontier laws, or one surface per architecture."""
+    if isinstance(found, SurfaceStudy):
+        for surface in found.surfaces:
+            print_surface(surface)
+    else:
+        print_laws(found)
+
+
+def print_surface(found: SurfaceAnalysis) -> None:
+    """One surface: parameters with intervals, what they were fitted to and how, then the warnings."""
+    fit, boot, data = found.fit, found.boot, found.fit.points
+    if fit.surface is not None:
+        names = {
+            "E, nats/token": "E", "A": "A", "B": "B", "alpha": "alpha", "beta": "beta", "a: N* ~ C^a": "a_N",
+            "b: D* ~ C^b": "b_D", "gamma: L* - E ~ C^-gamma": "gamma",
+        }  # fmt: skip
+        rows = [(label, with_interval(getattr(fit.surface, n), boot.intervals[n])) for label, n in names.items()]
+        columns = ("quantity", f"value ({percent(boot.level)})")
+        _table(f"{found.arch}: L = E + A N^-alpha + B D^-beta, {fit.status.value}", columns, rows)
+        profile = between(boot.profile.interval) if boot.profile else "no interval"
+        print(
+            f"{count(fit.n, 'point')} of {count(fit.runs, 'run')}, {data.sizes} sizes, {data.budgets} budgets over "
+            f"{flops(data.flops_range[0])} to {flops(data.flops_range[1])} FLOPs; {fit.agreeing} of {fit.starts} starts agree"
+        )
+        unit = "nats" if fit.problem.raw else "ln L"
+        print(f"{fit.reason}; sigma {digits(fit.sigma)} in {unit}, by MAD {digits(fit.sigma_mad)}")
+        if fit.n > fit.runs:
+            print(
+                f"{digits(fit.points_per_run)} points a run, their residuals correlate by {digits(fit.run_correlation)}"
+            )
+        print(f"intervals: {boot.method}; profile of E: {profile}")
+    print_warnings(found.warnings)
 
 
 def print_laws(analysis: Analysis) -> None:
@@ -150,6 +191,10 @@ def print_laws(analysis: Analysis) -> None:
     if rows:
         columns = ("arch", f"exponent ({level})", "on frontier", "fitted over FLOPs")
         _table(f"laws L = E + A C^-alpha, E = {irreducible(analysis)} nats/token", columns, rows)
+    shown = [one for one in analysis.sources if one.quantity in ("exponent", "gap")]
+    if shown:
+        _table("sources of spread", source_columns(level), [source_cells(one) for one in shown])
+        print(SOURCES_NOTE)
     print_warnings(analysis.warnings)
 
 
@@ -165,8 +210,11 @@ def print_gain(gain: Gain) -> None:
             "loss, nats per token": digits(gain.loss, 4),
             "anchor": gain.anchor,
             "intervals by": gain.method,
+            **({} if gain.sources is None else spread(gain.sources)),
         },
     )
+    if gain.sources is not None:
+        print(SOURCES_NOTE)
 
 
 def in_range(gain: Gain) -> str:

@@ -33,7 +33,9 @@ def _print_test(test: BreakTest) -> None:
     p_low, p_high = found.p_interval
     (first, second), (e_low, e_high) = found.position.alpha_intervals, found.position.E_interval
     # Where one law is rejected, the change that a study could see about that law says nothing.
-    seen = "n/a: one law is rejected" if found.rejected else f"{found.detectable.known:.4f}, {found.detectable.free:.4f}"
+    seen = (
+        "n/a: one law is rejected" if found.rejected else f"{found.detectable.known:.4f}, {found.detectable.free:.4f}"
+    )
     print_mapping(
         f"one law or two? {test.arch}, {count(len(test.points), 'point')}",
         {

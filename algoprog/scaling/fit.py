@@ -18,6 +18,7 @@ import pandas as pd
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.frontier import check_points, sort_points
 from algoprog.scaling.laws import FloatArray, PowerLaw
+from algoprog.scaling.prior import check_prior, with_prior
 from algoprog.scaling.search import Best, Status, solve_fixed, solve_shared
 from algoprog.scaling.solve import Problem, residuals
 
@@ -39,7 +40,8 @@ class FrontierFit:
     (lowest, highest) of the fitted points. ``irreducible``: the rule for E as requested; ``E_interval``: the 95 %
     profile set of E, only under the rule ``profile``. ``loss``: the objective used; ``knee`` in ln L (``inf`` for
     squares); ``reason``: why that objective. ``basins``: local minima of the profile of E that were found.
-    ``left_out``: architectures with too few points for any law.
+    ``left_out``: architectures with too few points for any law. ``prior``: mean and standard deviation (nats) of a normal
+    prior on E, None by default; ``prior_weight`` is what it weighed (``Prior``).
     """
 
     laws: Mapping[str, PowerLaw]
@@ -59,6 +61,8 @@ class FrontierFit:
     basins: int
     left_out: tuple[str, ...] = ()
     E_interval: tuple[float, float] | None = None
+    prior: tuple[float, float] | None = None
+    prior_weight: float = 0.0
 
     @property
     def archs(self) -> tuple[str, ...]:
@@ -77,6 +81,7 @@ def fit_frontiers(
     *,
     loss: Objective = "auto",
     knee: float | None = None,
+    prior: tuple[float, float] | None = None,
 ) -> FrontierFit:
     """Fit ``L = E + a_i (C/C0_i)^-alpha_i`` to the frontier points of all architectures jointly.
 
@@ -84,11 +89,14 @@ def fit_frontiers(
     ``weight`` > 0 multiplies a point's term. ``irreducible``: ``shared`` estimates one E; a number fixes it;
     ``profile`` estimates it and adds its 95 % profile set. ``loss``: ``huber``, ``squared``, or ``auto`` (module
     docstring). ``knee``: Huber's knee in ln L instead of 1.345 sigma_hat, for ``huber`` and ``auto``.
+    ``prior``: (mean, sd) in nats of a normal prior on E, which only makes sense for text and a tokenizer whose entropy is
+    known from elsewhere (``GPT2_WEB_PRIOR``); its use is part of ``reason``.
 
     Raises InputError for a malformed table or argument only; what the data do is told by ``status``.
     """
     check_points(frontier, "frontier")
     check_rule(irreducible, loss, knee, float(frontier["loss"].min()))
+    check_prior(prior, irreducible)
     rows, left_out = _fittable(sort_points(frontier))
     free_e = isinstance(irreducible, str)
     parameters = 2 * rows["arch"].nunique() + free_e
@@ -100,8 +108,13 @@ def fit_frontiers(
     used, knee, reason = _choose_objective(problem, fixed_e, parameters, loss, knee)
     problem = replace(problem, knee=knee)
     best = solve_problem(problem, fixed_e)
-    z = residuals(best.laws, problem)[0]
     freedom = len(rows) - parameters
+    if prior is not None:
+        variance = float(np.sum(problem.w * residuals(best.laws, problem) ** 2)) / max(freedom, 1)
+        problem = with_prior(problem, prior, variance / prior[1] ** 2)
+        reason += f"; prior on E: normal, {prior[0]:g} +- {prior[1]:g} nats"
+        best = solve_problem(problem, fixed_e)
+    z = residuals(best.laws, problem)[0]
     too_few = bool(left_out) or freedom < 2 or bool((rows.groupby("arch")["flops"].nunique() < MIN_POINTS).any())
     fit = FrontierFit(
         laws=_laws(sorted(set(rows["arch"])), best, log_c0),
@@ -120,6 +133,8 @@ def fit_frontiers(
         n_parameters=parameters,
         basins=int(best.basins[0]),
         left_out=left_out,
+        prior=prior,
+        prior_weight=0.0 if problem.prior is None else problem.prior.weight,
     )
     if irreducible == "profile":
         # Imported here because the profile is built from fits at fixed E.

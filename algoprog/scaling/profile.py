@@ -1,6 +1,6 @@
 """The profile of the irreducible loss: refit everything else at each E and see how much the fit suffers.
 
-The 95 % set is ``(n - p)(Q(E)/Q_min - 1) <= F(1, n - p; .95)``, n counts runs (a
+The 95 % set is that of ``likelihood.py``: for squares ``(n - p)(Q(E)/Q_min - 1) <= F(1, n - p; .95)``, n counts runs (a
 frontier of final points has one run per point).
 """
 
@@ -15,6 +15,8 @@ from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import FrontierFit, fit_frontiers, frontier_problem
 from algoprog.scaling.frontier import sort_points
 from algoprog.scaling.laws import FloatArray
+from algoprog.scaling.likelihood import likelihood
+from algoprog.scaling.prior import with_prior
 from algoprog.scaling.search import solve_fixed
 
 
@@ -23,7 +25,7 @@ class IrreducibleProfile:
     """``objective`` (Q of the refit) at each ``E`` (nats per token, ascending); ``alpha`` (grid, K) there.
 
     ``interval`` is the profile set at ``level``, its ends interpolated between grid values; None without degrees of
-    freedom. A lower end of 0 means that the set reaches the bound E = 0.
+    freedom. A lower end of 0 means that the set reaches the bound E = 0. ``limit``: Q at the edge of the set.
     """
 
     E: FloatArray
@@ -32,6 +34,7 @@ class IrreducibleProfile:
     archs: tuple[str, ...]
     interval: tuple[float, float] | None
     level: float = 0.95
+    limit: float | None = None
 
 
 def profile_irreducible(
@@ -56,20 +59,20 @@ def profile_irreducible(
         raise InputError("bad grid of E", expected=f"at least one value, all in 0 <= E < {lowest:.6g}")
     values = np.unique(np.append(grid, fit.E))
     one, _ = frontier_problem(rows)
-    problem = replace(one.take(np.zeros(values.size, dtype=np.intp)), knee=fit.knee)
+    one = with_prior(replace(one, knee=fit.knee), fit.prior, fit.prior_weight)
+    problem = one.take(np.zeros(values.size, dtype=np.intp))
     best = solve_fixed(problem, values)
-    interval = _level_set(values, best.objective, fit.degrees_of_freedom, level)
-    return IrreducibleProfile(values, best.objective, best.laws.alpha, fit.archs, interval, level)
+    found = likelihood(frontier, fit, level)
+    limit = None
+    if found is not None:
+        first = fit.archs[0]
+        limit = float(best.objective.min()) + found.allowed * found.factor(lambda laws: laws[first].E)
+    interval = None if limit is None else _level_set(values, best.objective, limit)
+    return IrreducibleProfile(values, best.objective, best.laws.alpha, fit.archs, interval, level, limit)
 
 
-def _level_set(e: FloatArray, q: FloatArray, freedom: int, level: float) -> tuple[float, float] | None:
+def _level_set(e: FloatArray, q: FloatArray, limit: float) -> tuple[float, float]:
     """Lowest and highest E of the set; Q is interpolated between the last value outside and the first inside."""
-    if freedom < 1:
-        return None
-    # Imported here: scipy costs as much to import as the rest of this folder together.
-    from scipy.special import fdtri  # type: ignore[import-untyped, unused-ignore]
-
-    limit = float(q.min()) * (1.0 + float(fdtri(1.0, float(freedom), level)) / freedom)
     inside = np.flatnonzero(q <= limit)
     ends = []
     for edge, outside in ((int(inside[0]), int(inside[0]) - 1), (int(inside[-1]), int(inside[-1]) + 1)):

@@ -32,6 +32,15 @@ BEYOND_KNEE = 0.01  # curvature given to a point beyond the knee
 
 
 @dataclass(frozen=True)
+class Prior:
+    """What is known about E beforehand, as ``weight (E - mean)^2 / 2`` added to Q: ``mean`` (B,) in nats; ``weight`` is
+    the noise variance of ln L over the prior's variance, so that both terms count in the same unit."""
+
+    mean: FloatArray
+    weight: float
+
+
+@dataclass(frozen=True)
 class Problem:
     """B problems of n points. ``x`` = ln(C/C0), ``y`` = ln(loss in nats) and the weights ``w`` (0 marks padding) have
     shape (B, n); ``own`` (n, K) holds 1 where the point belongs to the architecture."""
@@ -41,10 +50,12 @@ class Problem:
     w: FloatArray
     own: FloatArray
     knee: float = np.inf
+    prior: Prior | None = None
 
     def take(self, rows: NDArray[np.intp]) -> Problem:
         """The problems ``rows``, in that order; a row may be taken more than once."""
-        return replace(self, x=self.x[rows], y=self.y[rows], w=self.w[rows])
+        prior = None if self.prior is None else replace(self.prior, mean=self.prior.mean[rows])
+        return replace(self, x=self.x[rows], y=self.y[rows], w=self.w[rows], prior=prior)
 
     @property
     def lowest_loss(self) -> FloatArray:
@@ -87,7 +98,9 @@ def _huber(z: FloatArray, knee: float) -> FloatArray:
 
 def objective(laws: Laws, problem: Problem) -> FloatArray:
     """Q of each problem, shape (B,)."""
-    return np.asarray(np.sum(problem.w * _huber(residuals(laws, problem), problem.knee), axis=1))
+    data = np.sum(problem.w * _huber(residuals(laws, problem), problem.knee), axis=1)
+    prior = problem.prior
+    return np.asarray(data if prior is None else data + 0.5 * prior.weight * (laws.e - prior.mean) ** 2)
 
 
 def gradient(laws: Laws, problem: Problem) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -97,7 +110,10 @@ def gradient(laws: Laws, problem: Problem) -> tuple[FloatArray, FloatArray, Floa
     fitted = laws.e[:, None] + r
     psi = problem.w * np.clip(problem.y - np.log(fitted), -problem.knee, problem.knee)
     s = r / fitted
-    return -np.sum(psi / fitted, axis=1), -(psi * s) @ problem.own, (psi * s * problem.x) @ problem.own
+    d_e = -np.sum(psi / fitted, axis=1)
+    if problem.prior is not None:
+        d_e = d_e + problem.prior.weight * (laws.e - problem.prior.mean)
+    return d_e, -(psi * s) @ problem.own, (psi * s * problem.x) @ problem.own
 
 
 def scaled_gradient(laws: Laws, problem: Problem, e_free: NDArray[np.bool_]) -> FloatArray:

@@ -11,13 +11,19 @@ import numpy as np
 import pandas as pd
 
 from algoprog.scaling.ceg import Gain, gain_at_flops, law_gain, laws_of
+from algoprog.scaling.correlation import with_matches
+from algoprog.scaling.design_warnings import design_warnings
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import FrontierFit, Irreducible, Objective, fit_frontiers
-from algoprog.scaling.frontier import BUDGET_TOLERANCE, check_points, final_frontier
+from algoprog.scaling.frontier import BUDGET_TOLERANCE, check_points, final_frontier, frontier_by_rule
 from algoprog.scaling.intervals import Bootstrap, Method, bootstrap, percentiles
 from algoprog.scaling.laws import PowerLaw
+from algoprog.scaling.likelihood import Likelihood, likelihood
+from algoprog.scaling.rule_bootstrap import bootstrap_rule
 from algoprog.scaling.runs import excluded_runs, final_points
-from algoprog.scaling.search import SMALLEST_TERM, Status
+from algoprog.scaling.sensitivity import Choice, Sources, choices_of
+from algoprog.scaling.study_sources import study_sources
+from algoprog.scaling.study_warnings import study_warnings
 
 Interval = tuple[float, float] | None
 
@@ -58,7 +64,12 @@ class PairGains:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What :func:`analyse` found. ``excluded`` counts runs left out, by reason; ``warnings`` are sentences."""
+    """What :func:`analyse` found. ``excluded`` counts runs left out, by reason; ``warnings`` are sentences.
+
+    ``rule``: the frontier rule; ``biases``: what it is known to get wrong. ``profile``: the profile likelihood, None
+    without degrees of freedom or where the rows of the frontier are not one run each. ``choices``: the laws under every
+    other E of the strip, rule and lower cut; ``sources``: what spread each exponent, gap and gain has from where.
+    """
 
     points: pd.DataFrame
     excluded: dict[str, int]
@@ -68,6 +79,11 @@ class Analysis:
     laws: tuple[LawRow, ...]
     gains: tuple[PairGains, ...]
     warnings: tuple[str, ...]
+    rule: str = "final"
+    biases: tuple[str, ...] = ()
+    profile: Likelihood | None = None
+    choices: tuple[Choice, ...] = ()
+    sources: tuple[Sources, ...] = ()
 
 
 def analyse(
@@ -82,6 +98,8 @@ def analyse(
     tolerance: float = BUDGET_TOLERANCE,
     loss: Objective = "auto",
     method: Method = "auto",
+    rule: str = "final",
+    prior: tuple[float, float] | None = None,
 ) -> Analysis:
     """Fit laws to the frontier of the finished runs in ``points`` and compare architectures.
 
@@ -89,21 +107,47 @@ def analyse(
     the last step of each ``done`` run counts. ``irreducible``, ``loss`` as in ``fit_frontiers``; ``draws``, ``seed``,
     ``method`` as in ``bootstrap``; ``tolerance``: relative width of a budget. ``pairs``: (old, new) to compare,
     default all, ordered so that the gain at the centre of the overlap is above 1. ``min_flops``, ``max_flops``: runs
-    outside are left out and counted.
+    outside are left out and counted. ``rule``: as in ``frontier_by_rule``; under a rule other than ``final`` draws
+    resample whole runs and apply it anew. ``prior``: a normal prior (mean, sd) on E as in ``fit_frontiers``, never
+    unasked.
 
     Raises InputError for malformed points or arguments and for a table without a finished run.
     """
     final, excluded = _usable(points, min_flops, max_flops)
-    frontier = final_frontier(final, tolerance)
-    fit = fit_frontiers(frontier, irreducible, loss=loss)
+    final = with_matches(final, tolerance)
+    logged = _logged(points, min_flops, max_flops)
+    chosen_rule = None if rule == "final" else frontier_by_rule(logged, rule, tolerance=tolerance)
+    frontier = final_frontier(final, tolerance) if chosen_rule is None else chosen_rule.rows
+    fit = fit_frontiers(frontier, irreducible, loss=loss, prior=prior)
     for a, b in pairs or ():
         laws_of(fit, a, b)
-    boot = bootstrap(final, irreducible, draws, seed, tolerance=tolerance, loss=loss, method=method, fit=fit)
+    if chosen_rule is None:
+        boot = bootstrap(final, irreducible, draws, seed, tolerance=tolerance, loss=loss, method=method, fit=fit)
+    else:
+        boot = bootstrap_rule(logged, rule, fit, draws, seed, tolerance=tolerance)
     rows = tuple(_law_row(fit, boot, arch) for arch in fit.archs)
     chosen = default_pairs(fit) if pairs is None else tuple(pairs)
     gains = tuple(_pair_gains(fit, boot, a, b) for a, b in chosen)
-    warnings = tuple(_warnings(excluded, fit, boot, gains))
-    return Analysis(final, excluded, frontier, fit, boot, rows, gains, warnings)
+    # Points of an envelope share runs, and those of a surface lie on it exactly: their residuals are no likelihood.
+    profile = likelihood(frontier, fit, boot.level) if rule in ("final", "slices") else None
+    choices = choices_of(logged, frontier, fit, rule, tolerance, loss)
+    sources = study_sources(fit, boot, profile, choices, gains)
+    biases = () if chosen_rule is None else chosen_rule.biases
+    told = [f"Rule {rule}: {bias}" for bias in biases]
+    warnings = (*study_warnings(excluded, fit, boot, gains, sources), *design_warnings(final), *told)
+    return Analysis(
+        final, excluded, frontier, fit, boot, rows, gains, warnings, rule, biases, profile, choices, sources
+    )
+
+
+def _logged(points: pd.DataFrame, min_flops: float, max_flops: float) -> pd.DataFrame:
+    """Every logged row of the finished runs whose last point lies inside the cuts: what a frontier rule chooses from."""
+    if "run" not in points:
+        points = points.assign(run=[f"row {i + 1}" for i in range(len(points))])
+    last = final_points(points)
+    inside = set(last.loc[last["flops"].between(min_flops, max_flops), "run"])
+    kept: pd.DataFrame = points[points["run"].isin(inside) & points["loss"].notna() & points["flops"].notna()]
+    return kept.reset_index(drop=True)
 
 
 def _usable(points: pd.DataFrame, min_flops: float, max_flops: float) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -180,50 +224,3 @@ def _law_row(fit: FrontierFit, boot: Bootstrap, arch: str) -> LawRow:
 def _exp_both(ends: Interval) -> Interval:
     with np.errstate(over="ignore"):
         return None if ends is None else (float(np.exp(ends[0])), float(np.exp(ends[1])))
-
-
-def _warnings(excluded: dict[str, int], fit: FrontierFit, boot: Bootstrap, gains: Sequence[PairGains]) -> list[str]:
-    found = []
-    for reason, count in excluded.items():
-        found.append(f"{count} {reason} run{'s' if count > 1 else ''} excluded.")
-    found += _fit_warnings(fit)
-    if not fit.laws:
-        return found
-    if boot.failed:
-        found.append(f"{boot.failed} of {boot.draws} bootstrap draws had too few points for a fit.")
-    if boot.unstable:
-        found.append(
-            f"The intervals are unstable: {boot.not_converged} of {boot.draws} bootstrap draws did not converge "
-            f"({', '.join(f'{count} {name}' for name, count in boot.status_counts.items() if name != 'converged')})."
-        )
-    spans = ", ".join(
-        f"{arch} {math.log10(high / low):.1f} ({low:.2g} to {high:.2g} FLOPs)"
-        for arch, (low, high) in ((arch, fit.flops_range[arch]) for arch in fit.archs)
-    )
-    found.append(f"Decades of compute covered: {spans}. A gain outside is extrapolation that no test here licenses.")
-    for pair in gains:
-        if pair.at_largest is None:
-            found.append(f"No gain of {pair.b} over {pair.a} is in range: their fitted points share no loss.")
-        if pair.at_centre is None:
-            found.append(f"The fitted compute ranges of {pair.a} and {pair.b} do not overlap.")
-    return found
-
-
-def _fit_warnings(fit: FrontierFit) -> list[str]:
-    found = []
-    if not fit.laws:
-        found.append(f"No law could be fitted ({fit.reason}).")
-    for arch in fit.left_out if fit.laws else ():
-        found.append(f"{arch} has no law: its frontier has a single point.")
-    if fit.status is Status.TOO_FEW and fit.laws:
-        points = sum(fit.n_points[arch] for arch in fit.archs)
-        found.append(
-            f"Too few points: {points} on the frontier for {fit.n_parameters} parameters "
-            f"({', '.join(f'{arch} {fit.n_points[arch]}' for arch in fit.archs)})."
-        )
-    elif fit.status is not Status.CONVERGED and fit.laws:
-        found.append(f"The fit did not converge cleanly: {fit.status.value}.")
-    lowest = min((law.loss(fit.flops_range[arch][1]) for arch, law in fit.laws.items()), default=math.nan)
-    if isinstance(fit.irreducible, str) and fit.E < SMALLEST_TERM * lowest:
-        found.append("The irreducible loss E sits at its bound 0: these points do not determine it.")
-    return found

@@ -81,7 +81,7 @@ def page(html: str) -> Page:
 
 def test_page_makes_no_request(page: Page, html: str) -> None:
     targets = [value for _, attrs in page.tags for name, value in attrs.items() if name in FETCHING]
-    assert len(targets) == 4  # the icon and three figures
+    assert len(targets) == 6  # the icon and five figures
     assert all(target is not None and target.startswith("data:") for target in targets)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
     assert "url(" not in html and "@import" not in html
@@ -93,7 +93,7 @@ def test_page_is_made_for_phones_and_paper(page: Page, html: str) -> None:
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
     assert "@media print" in html
     scrolling = [attrs for tag, attrs in page.tags if attrs.get("class") == "scroll"]
-    assert len(scrolling) == len(page.tables) == 5
+    assert len(scrolling) == len(page.tables) == 6
 
 
 def test_every_run_is_listed_with_its_state(page: Page, demo: Path) -> None:
@@ -173,7 +173,7 @@ def test_baselines_are_beside_the_best_losses(page: Page, report: Written) -> No
 def test_figures_are_on_disk_and_in_the_page(page: Page, report: Written, demo: Path) -> None:
     folder = demo / "report" / "figures"
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"{name}.{kind}" for name in ("exponents", "gain", "loss") for kind in ("pdf", "png")
+        f"{name}.{kind}" for name in ("exponents", "gain", "loss", "profile", "sensitivity") for kind in ("pdf", "png")
     ]
     assert set(report.figures) == set(folder.iterdir())
     images = {attrs["src"]: attrs["alt"] for tag, attrs in page.tags if tag == "img"}
@@ -190,8 +190,8 @@ def test_figures_are_on_disk_and_in_the_page(page: Page, report: Written, demo: 
 
 def test_json_says_what_the_analysis_says(report: Written) -> None:
     told = json.loads(json.dumps(report.as_json(), allow_nan=False))
-    assert list(told) == ["page", "figures", "laws", "gains", "warnings"]
-    assert told["page"] == str(report.page) and len(told["figures"]) == 6
+    assert list(told) == ["page", "figures", "laws", "gains", "sources", "warnings"]
+    assert told["page"] == str(report.page) and len(told["figures"]) == 10
     assert [law["alpha"] for law in told["laws"]] == [row.law.alpha for row in report.analysis.laws]
     assert [law["intervals"]["alpha"] for law in told["laws"]] == [
         list(row.alpha or ()) for row in report.analysis.laws
@@ -244,7 +244,7 @@ def test_one_architecture_has_laws_but_no_gains(build: Build, quick: None) -> No
     stale.write_bytes(b"from an earlier report")
     written = write_report(folder, draws=100)
     assert not stale.exists()
-    assert {path.stem for path in written.figures} == {"loss", "exponents"}
+    assert {path.stem for path in written.figures} == {"loss", "exponents", "profile", "sensitivity"}
     page = Page(written.page.read_text())
     assert "There is no gain to report" in page.text
     assert "laws" in page.tables and "gains" not in page.tables
