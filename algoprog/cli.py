@@ -342,7 +342,7 @@ def decompose(
     """Which stage of progress made which part of the gain: a study's arithmetic, and composed consistently."""
     from algoprog.config import read_yaml
     from algoprog.report import figures_decompose, tables_decompose
-    from algoprog.scaling import decompose_commands as commands
+    from algoprog.scaling.decomposition import commands as commands
 
     path = _decomposition_file(file, preset)
     found = commands.decomposition(
@@ -391,7 +391,7 @@ def interactions(
 ) -> None:
     """Do the gains of single changes multiply? Effects and interactions of a factorial ablation."""
     from algoprog.report import figure_factorial, tables_factorial
-    from algoprog.scaling import factorial_commands as commands
+    from algoprog.scaling.interactions import commands as commands
 
     conversion = commands.Conversion(law_runs, law_arch, exponent, at_loss, irreducible)
     found = commands.interactions(runs, factor, conversion, reference, order, draws, seed, map or [], units=unit or [])
@@ -420,7 +420,7 @@ def breaks(
 ) -> None:
     """Is it one law? A test for a break in the exponent, and predictions from every cut."""
     from algoprog.report import figures_breaks, tables_breaks
-    from algoprog.scaling import commands_breaks as commands
+    from algoprog.scaling.breakpoints import commands as commands
 
     found = commands.breaks(
         runs, arch, tolerance, draws, seed, map or [],
@@ -450,8 +450,8 @@ def power(
 ) -> None:
     """How many runs and decades show a gap between two exponents, and where to put them."""
     from algoprog.report import figures_breaks, tables_power
-    from algoprog.scaling.power import GapStudy
-    from algoprog.scaling.power_report import power_json, power_report
+    from algoprog.scaling.planning.power import GapStudy
+    from algoprog.scaling.planning.report import power_json, power_report
 
     study = GapStudy(gap, decades, sigma, points, flops_min, irreducible, reducible, reducible_new, alpha)
     found = power_report(study, refits, seed)

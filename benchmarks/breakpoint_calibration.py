@@ -20,12 +20,12 @@ import pandas as pd
 from scipy.special import fdtri
 
 from algoprog.scaling.binomial import binomial_interval
-from algoprog.scaling.breaks import break_test
-from algoprog.scaling.chow import chow_f
+from algoprog.scaling.breakpoints.breaks import break_test
+from algoprog.scaling.breakpoints.chow import chow_f
+from algoprog.scaling.breakpoints.two_piece import TwoPieceLaw
 from algoprog.scaling.frontier import final_frontier
-from algoprog.scaling.information import detectable_break
 from algoprog.scaling.laws import PowerLaw
-from algoprog.scaling.two_piece import TwoPieceLaw
+from algoprog.scaling.planning.information import detectable_break
 
 LOWEST_FLOPS = 1e15
 REDUCIBLE, ALPHA = 2.4, 0.08  # nats in the middle of the range; exponent before the break

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from algoprog.scaling import bootstrap, final_frontier, fit_frontiers, fit_surface
-from algoprog.scaling.surface_search import start_grid
+from algoprog.scaling.surface.search import start_grid
 
 FloatArray = NDArray[np.float64]
 REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "reference" / "chinchilla_epoch_245.csv"

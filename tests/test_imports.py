@@ -94,3 +94,13 @@ def test_public_names_resolve() -> None:
         assert getattr(algoprog, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         algoprog.nonsense  # noqa: B018
+
+
+def test_every_public_name_of_scaling_resolves() -> None:
+    from algoprog import scaling
+
+    for name in scaling.__all__:
+        assert getattr(scaling, name) is not None
+    assert set(scaling.__all__) == set(scaling._MODULE)
+    with pytest.raises(AttributeError, match="nonsense"):
+        scaling.nonsense  # noqa: B018

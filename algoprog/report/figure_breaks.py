@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from algoprog.report.numbers import digits
 from algoprog.report.style import BLACK, DARK, DASHED, GREY, VERMILLION, drawing, flops_axis, looks, new_figure
-from algoprog.scaling.breaks import BreakTest, Evidence
+from algoprog.scaling.breakpoints.breaks import BreakTest, Evidence
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.laws import FloatArray
 

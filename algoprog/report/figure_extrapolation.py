@@ -17,9 +17,9 @@ from algoprog.report.style import (
     flops_axis,
     new_figure,
 )
+from algoprog.scaling.breakpoints.extrapolation import Cut, CutVerdict, Extrapolation
+from algoprog.scaling.breakpoints.licensing import earned
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.extrapolate import Cut, CutVerdict, Extrapolation
-from algoprog.scaling.licence import earned
 
 PANELS = 4
 COLOURS = {CutVerdict.PASSED: BLUE, CutVerdict.FAILED: VERMILLION, CutVerdict.TOO_WIDE: GREY}

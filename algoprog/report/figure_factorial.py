@@ -17,7 +17,7 @@ from algoprog.report.figures import render_pdf, render_png
 from algoprog.report.numbers import digits, percent, with_interval
 from algoprog.report.style import BLUE, DARK, GREY, VERMILLION, drawing, new_figure, ratio_ticks
 from algoprog.scaling import InputError
-from algoprog.scaling.factorial_result import Effect, FactorialAnalysis
+from algoprog.scaling.interactions.result import Effect, FactorialAnalysis
 
 ROW_IN = 0.27
 FAR = math.log(30.0)  # an interval may reach this factor beyond all estimates before it is cut off

@@ -15,7 +15,7 @@ from algoprog.report.figure_surface import COLOURS, log_y
 from algoprog.report.numbers import count, flops, percent, with_interval
 from algoprog.report.style import DARK, DASHED, GREY, drawing, flops_axis, new_figure
 from algoprog.scaling import InputError, Isoflop, IsoflopBootstrap, Slice
-from algoprog.scaling.isoflop_bias import slice_shape
+from algoprog.scaling.isoflop.bias import slice_shape
 from algoprog.scaling.laws import FloatArray
 
 GRID = 80

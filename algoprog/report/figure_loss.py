@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from algoprog.report.numbers import digits, percent
 from algoprog.report.style import DARK, DASHED, GREY, Handle, Look, drawing, flops_axis, law_handle, looks, new_figure
 from algoprog.scaling import Analysis
-from algoprog.scaling.intervals import percentiles
+from algoprog.scaling.intervals.bootstrap import percentiles
 from algoprog.scaling.laws import FloatArray
 
 BEFORE, AFTER = 0.25, 1.0  # decades of compute shown before the first and after the last final point

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from algoprog.report.style import BLACK, BLUE, DARK, DASHED, GREEN, GREY, ORANGE, VERMILLION, drawing, new_figure
-from algoprog.scaling.information import DETECTABLE
-from algoprog.scaling.power import GapStudy, gap_errors
-from algoprog.scaling.power_report import PowerReport
+from algoprog.scaling.planning.information import DETECTABLE
+from algoprog.scaling.planning.power import GapStudy, gap_errors
+from algoprog.scaling.planning.report import PowerReport
 
 LINES = ((GREEN, "-"), (BLUE, "-"), (ORANGE, "-"), (VERMILLION, "-"), (BLACK, "-"))
 TWO_SIDED = 1.959964  # z(.975)

@@ -26,9 +26,9 @@ from algoprog.report.style import (
     power_of_ten,
     ratio_axis,
 )
-from algoprog.scaling.decompose import Decomposition
+from algoprog.scaling.decomposition.reference_dependence import AgainstReference, YearGain
+from algoprog.scaling.decomposition.result import Decomposition
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.reference_dependence import AgainstReference, YearGain
 
 LINE_COLOURS = (GREEN, VERMILLION, BLUE, ORANGE, PURPLE, SKY)
 PLAIN = 2e5  # gains up to here are labelled in full

@@ -23,9 +23,9 @@ from algoprog.report.style import (
     new_figure,
     power_of_ten,
 )
-from algoprog.scaling.decompose import Decomposition, SpanResult
+from algoprog.scaling.decomposition.estimate import Estimate
+from algoprog.scaling.decomposition.result import Decomposition, SpanResult
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.estimate import Estimate
 
 STAGE_COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
 ROOM = 1.75  # the axis goes so much further than bars and intervals that their labels fit

@@ -12,8 +12,8 @@ from algoprog.report.figure_breaks import break_figure
 from algoprog.report.figure_extrapolation import extrapolation_figure
 from algoprog.report.figure_power import power_figure
 from algoprog.report.figures import render_pdf, render_png
-from algoprog.scaling.commands_breaks import LawTests
-from algoprog.scaling.power_report import PowerReport
+from algoprog.scaling.breakpoints.commands import LawTests
+from algoprog.scaling.planning.report import PowerReport
 
 
 def write_break_figures(found: LawTests, folder: Path) -> tuple[Path, ...]:

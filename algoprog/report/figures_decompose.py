@@ -8,7 +8,7 @@ from algoprog.config import InputError
 from algoprog.report.figure_reference import reference_figure
 from algoprog.report.figure_waterfall import waterfall_figure
 from algoprog.report.figures import render_pdf, render_png
-from algoprog.scaling.decompose import Decomposition
+from algoprog.scaling.decomposition.result import Decomposition
 
 
 def write_figures(found: Decomposition, folder: Path) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from algoprog.scaling import Analysis, Status
-from algoprog.scaling.intervals import percentiles
+from algoprog.scaling.intervals.bootstrap import percentiles
 
 Interval = tuple[float, float] | None
 

@@ -7,10 +7,10 @@ import numpy as np
 from algoprog.report.numbers import count, digits, flops
 from algoprog.report.tables import _table as print_table
 from algoprog.report.tables import print_mapping, print_warnings
-from algoprog.scaling.break_words import break_sentence, break_warnings, extrapolation_sentence
-from algoprog.scaling.breaks import BreakTest
-from algoprog.scaling.commands_breaks import LawTests
-from algoprog.scaling.extrapolate import Cut, Extrapolation
+from algoprog.scaling.breakpoints.breaks import BreakTest
+from algoprog.scaling.breakpoints.commands import LawTests
+from algoprog.scaling.breakpoints.extrapolation import Cut, Extrapolation
+from algoprog.scaling.breakpoints.words import break_sentence, break_warnings, extrapolation_sentence
 
 
 def print_breaks(found: LawTests) -> None:

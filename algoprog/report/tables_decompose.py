@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from algoprog.report.numbers import digits, flops, percent, with_interval
 from algoprog.report.tables import _table as print_table
-from algoprog.scaling.decompose import Decomposition, SpanResult
-from algoprog.scaling.estimate import Estimate
-from algoprog.scaling.reference_dependence import YearGain
+from algoprog.scaling.decomposition.estimate import Estimate
+from algoprog.scaling.decomposition.reference_dependence import YearGain
+from algoprog.scaling.decomposition.result import Decomposition, SpanResult
 
 
 def print_decomposition(found: Decomposition) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from algoprog.report.numbers import digits, flops, percent, with_interval
 from algoprog.report.tables import _table as print_table
 from algoprog.report.tables import print_warnings
-from algoprog.scaling.factorial_result import Effect, FactorialAnalysis
+from algoprog.scaling.interactions.result import Effect, FactorialAnalysis
 
 
 def print_factorial(found: FactorialAnalysis) -> None:

@@ -6,8 +6,8 @@ import math
 
 from algoprog.report.numbers import digits, flops
 from algoprog.report.tables import _table as print_table
-from algoprog.scaling.power import GainError, GapErrors
-from algoprog.scaling.power_report import Placement, PowerReport
+from algoprog.scaling.planning.power import GainError, GapErrors
+from algoprog.scaling.planning.report import Placement, PowerReport
 
 KNOWLEDGE = "E known / shared / separate"
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.intervals import percentiles
+from algoprog.scaling.intervals.bootstrap import percentiles
 from algoprog.scaling.laws import FloatArray
-from algoprog.scaling.surface import Surface
+from algoprog.scaling.surface.law import Surface
 
 NEWTON_STEPS = 100
 SETTLED = 1e-13  # of ln C

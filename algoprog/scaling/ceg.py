@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import FrontierFit
-from algoprog.scaling.intervals import Bootstrap, percentiles
+from algoprog.scaling.intervals.bootstrap import Bootstrap, percentiles
 from algoprog.scaling.laws import FloatArray, LogLaw, PowerLaw
-from algoprog.scaling.runs import require_arch
+from algoprog.scaling.runs.load import require_arch
 
 if TYPE_CHECKING:
     from algoprog.scaling.sensitivity import Sources  # a gain is made without it

@@ -13,12 +13,12 @@ from typing import Any
 from algoprog.scaling.ceg import Anchor, Gain, gain_at_flops, gain_at_loss
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import Irreducible
-from algoprog.scaling.runs import load_runs, require_arch
+from algoprog.scaling.runs.load import load_runs, require_arch
+from algoprog.scaling.runs.units import parse_units
 from algoprog.scaling.study import Analysis, LawRow, analyse
 from algoprog.scaling.study_sources import sources_json, with_sources
-from algoprog.scaling.surface_commands import fit_surfaces, study_json
-from algoprog.scaling.surface_study import SurfaceStudy
-from algoprog.scaling.units import parse_units
+from algoprog.scaling.surface.commands import fit_surfaces, study_json
+from algoprog.scaling.surface.study import SurfaceStudy
 
 
 def fit(
@@ -142,6 +142,7 @@ def fit_json(analysis: Analysis | SurfaceStudy) -> dict[str, Any]:
                 "status": analysis.boot.status_counts,
                 "unstable": analysis.boot.unstable,
             },
+            "flop_convention": _convention(analysis),
             "frontier_rule": {"rule": analysis.rule, "biases": list(analysis.biases)},
             "sources": [sources_json(one) for one in analysis.sources],
             "excluded": analysis.excluded,
@@ -164,6 +165,11 @@ def law_json(row: LawRow) -> dict[str, Any]:
             "flops_range": row.flops_range,
         }
     )
+
+
+def _convention(analysis: Analysis) -> str | None:
+    """The one FLOP convention of the runs, where their table names it."""
+    return str(analysis.points["flop_convention"].iloc[0]) if "flop_convention" in analysis.points else None
 
 
 def gain_json(gain: Gain) -> dict[str, Any]:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from algoprog.scaling.bca import bca, leave_one_out
 from algoprog.scaling.ceg import log_gain_new
-from algoprog.scaling.correlation import with_matches
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import fit_frontiers
 from algoprog.scaling.frontier import BUDGET_TOLERANCE, final_frontier
-from algoprog.scaling.intervals import Method, bootstrap, percentiles
+from algoprog.scaling.intervals.bca import bca, leave_one_out
+from algoprog.scaling.intervals.bootstrap import Method, bootstrap, percentiles
+from algoprog.scaling.intervals.correlation import with_matches
+from algoprog.scaling.intervals.likelihood import Quantity, likelihood
 from algoprog.scaling.laws import LogLaw, PowerLaw
-from algoprog.scaling.likelihood import Quantity, likelihood
-from algoprog.scaling.runs import final_points
+from algoprog.scaling.runs.load import final_points
 from algoprog.scaling.simulate import Design, Noise, simulate_sweep
 
 KINDS = ("bootstrap", "bca", "profile")

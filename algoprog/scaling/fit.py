@@ -138,7 +138,7 @@ def fit_frontiers(
     )
     if irreducible == "profile":
         # Imported here because the profile is built from fits at fixed E.
-        from algoprog.scaling.profile import profile_irreducible
+        from algoprog.scaling.intervals.profile import profile_irreducible
 
         fit = replace(fit, E_interval=profile_irreducible(frontier, fit).interval)
     return fit

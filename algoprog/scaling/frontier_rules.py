@@ -10,9 +10,9 @@ import pandas as pd
 from algoprog.scaling.envelope import envelope_biases, envelope_frontier, winners_curse
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.frontier import RuleFrontier, budget_groups, check_points, final_frontier
-from algoprog.scaling.isoflop import isoflop_slices
-from algoprog.scaling.runs import final_points
-from algoprog.scaling.surface_fit import fit_surface
+from algoprog.scaling.isoflop.slices import isoflop_slices
+from algoprog.scaling.runs.load import final_points
+from algoprog.scaling.surface.fit import fit_surface
 
 COLUMNS = ["arch", "flops", "loss"]
 

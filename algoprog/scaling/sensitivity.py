@@ -21,8 +21,8 @@ import pandas as pd
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import FrontierFit, Irreducible, Objective, fit_frontiers
 from algoprog.scaling.frontier import frontier_by_rule
+from algoprog.scaling.intervals.likelihood import Likelihood, Quantity
 from algoprog.scaling.laws import LogLaw
-from algoprog.scaling.likelihood import Likelihood, Quantity
 from algoprog.scaling.search import Status
 
 STRIP = (0.0, 1.3, 1.5, 1.7, 1.9, 2.2)

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from algoprog.scaling.ceg import Gain, gain_at_flops, law_gain, laws_of
-from algoprog.scaling.correlation import with_matches
-from algoprog.scaling.design_warnings import design_warnings
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import FrontierFit, Irreducible, Objective, fit_frontiers
 from algoprog.scaling.frontier import BUDGET_TOLERANCE, check_points, final_frontier, frontier_by_rule
-from algoprog.scaling.intervals import Bootstrap, Method, bootstrap, percentiles
+from algoprog.scaling.intervals.bootstrap import Bootstrap, Method, bootstrap, percentiles
+from algoprog.scaling.intervals.correlation import with_matches
+from algoprog.scaling.intervals.likelihood import Likelihood, likelihood
+from algoprog.scaling.intervals.rules import bootstrap_rule
 from algoprog.scaling.laws import PowerLaw
-from algoprog.scaling.likelihood import Likelihood, likelihood
-from algoprog.scaling.rule_bootstrap import bootstrap_rule
-from algoprog.scaling.runs import excluded_runs, final_points
+from algoprog.scaling.runs.design_warnings import design_warnings
+from algoprog.scaling.runs.load import excluded_runs, final_points
 from algoprog.scaling.sensitivity import Choice, Sources, choices_of
 from algoprog.scaling.study_sources import study_sources
 from algoprog.scaling.study_warnings import study_warnings

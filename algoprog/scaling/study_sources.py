@@ -11,8 +11,8 @@ import numpy as np
 
 from algoprog.scaling.ceg import Gain, log_gain_at_loss, log_gain_new, log_gain_old
 from algoprog.scaling.fit import FrontierFit
-from algoprog.scaling.intervals import Bootstrap, percentiles
-from algoprog.scaling.likelihood import Likelihood, Quantity
+from algoprog.scaling.intervals.bootstrap import Bootstrap, percentiles
+from algoprog.scaling.intervals.likelihood import Likelihood, Quantity
 from algoprog.scaling.sensitivity import Choice, Range, Sources, source
 
 if TYPE_CHECKING:

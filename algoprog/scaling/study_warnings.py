@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from algoprog.scaling.fit import FrontierFit
-from algoprog.scaling.intervals import Bootstrap
+from algoprog.scaling.intervals.bootstrap import Bootstrap
 from algoprog.scaling.search import SMALLEST_TERM, Status
 from algoprog.scaling.sensitivity import Sources
 

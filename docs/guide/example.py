@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from algoprog.scaling import Analysis, Gain, PowerLaw, analyse, gain_at_flops, law_gain
+from algoprog.scaling.breakpoints.two_piece import TwoPieceLaw
 from algoprog.scaling.simulate import Design, Noise, simulate_sweep
-from algoprog.scaling.two_piece import TwoPieceLaw
 
 TRUTH = {
     "lstm": PowerLaw(1.9, 36.3, 0.065),

@@ -12,8 +12,8 @@ from algoprog.report.growth import growth
 from algoprog.report.numbers import digits, flops, with_interval
 from algoprog.scaling import decompose, gain_at_flops, invariant_map, law_gain, law_map
 from algoprog.scaling.ceg import Anchor
-from algoprog.scaling.decompose import Decomposition
-from algoprog.scaling.estimate import Estimate
+from algoprog.scaling.decomposition.estimate import Estimate
+from algoprog.scaling.decomposition.result import Decomposition
 
 
 def anchors() -> str:

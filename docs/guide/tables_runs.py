@@ -21,7 +21,7 @@ from algoprog.report.growth import growth
 from algoprog.report.numbers import digits, flops, with_interval
 from algoprog.scaling import bootstrap, final_frontier, final_points, fit_frontiers, law_gain
 from algoprog.scaling.binomial import binomial_interval
-from algoprog.scaling.intervals import percentiles
+from algoprog.scaling.intervals.bootstrap import percentiles
 from algoprog.scaling.simulate import simulate_sweep
 
 STUDIES, STUDY_DRAWS = 20, 100  # simulated studies behind the table of units, and draws of each

@@ -20,10 +20,10 @@ from algoprog.scaling import (
     gain_licences,
     power_report,
 )
-from algoprog.scaling.chow import chow_f
-from algoprog.scaling.extrapolate import TOLERANCE
-from algoprog.scaling.licence import earned
-from algoprog.scaling.power_report import PowerReport
+from algoprog.scaling.breakpoints.chow import chow_f
+from algoprog.scaling.breakpoints.extrapolation import TOLERANCE
+from algoprog.scaling.breakpoints.licensing import earned
+from algoprog.scaling.planning.report import PowerReport
 
 TESTED = ("lstm", "modern", "stalls")
 TEST_DRAWS = 999

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from scipy.stats import f as f_table
 
-from algoprog.scaling.breaks import break_test
-from algoprog.scaling.chow import chow_f
-from algoprog.scaling.extrapolate import CutVerdict, extrapolate
-from algoprog.scaling.information import detectable_break
+from algoprog.scaling.breakpoints.breaks import break_test
+from algoprog.scaling.breakpoints.chow import chow_f
+from algoprog.scaling.breakpoints.extrapolation import CutVerdict, extrapolate
+from algoprog.scaling.breakpoints.licensing import LicenceStatus, earned, licence
 from algoprog.scaling.laws import PowerLaw
-from algoprog.scaling.licence import LicenceStatus, earned, licence
+from algoprog.scaling.planning.information import detectable_break
 
 OPTIMA = Path(__file__).parents[2] / ".." / "shared" / "reference" / "porian_optima.csv"
 needs_tables = pytest.mark.skipif(not OPTIMA.is_file(), reason="reference tables are absent")

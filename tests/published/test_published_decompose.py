@@ -11,9 +11,9 @@ import pytest
 from algoprog.config import read_yaml
 from algoprog.recipes import CONFIGS
 from algoprog.scaling import law_gain
-from algoprog.scaling.decompose import Decomposition, SpanResult, decompose
-from algoprog.scaling.decompose_plan import AllocationStage
-from algoprog.scaling.estimate import Estimate
+from algoprog.scaling.decomposition.estimate import Estimate
+from algoprog.scaling.decomposition.plan import AllocationStage
+from algoprog.scaling.decomposition.result import Decomposition, SpanResult, decompose
 
 EARLY, LATE = "2012-2023", "2013-2025"
 

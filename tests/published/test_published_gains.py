@@ -16,7 +16,7 @@ from algoprog.scaling.allocation import AllocationGain, Policy, RoundedFactor, b
 from algoprog.scaling.composition import invariant_map, law_map
 from algoprog.scaling.gain_theory import infinite_beyond, parity, peak, planned_factor, zero_beyond
 from algoprog.scaling.growth import ComputeTrend, GrowthRate, gain_growth, mean_growth
-from algoprog.scaling.surface import Surface
+from algoprog.scaling.surface.law import Surface
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 OPTIMA, EXPONENTS = REFERENCE / "porian_optima.csv", REFERENCE / "porian_exponents.csv"

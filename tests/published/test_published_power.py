@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from algoprog.scaling.design import c_optimal, contrast_variance, merge_neighbours
-from algoprog.scaling.information import covariance, law_jacobian
 from algoprog.scaling.laws import PowerLaw
-from algoprog.scaling.power import GapStudy, gap_errors, log_gain_gradient, points_needed
+from algoprog.scaling.planning.design import c_optimal, contrast_variance, merge_neighbours
+from algoprog.scaling.planning.information import covariance, law_jacobian
+from algoprog.scaling.planning.power import GapStudy, gap_errors, log_gain_gradient, points_needed
 
 ALPHA = np.array([0.0, 1.0, 0.0])
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from algoprog.scaling import Status, bootstrap_surface, fit_surface, profile_surface
-from algoprog.scaling.surface_fit import SurfaceFit
-from algoprog.scaling.surface_model import objective
+from algoprog.scaling.surface.fit import SurfaceFit
+from algoprog.scaling.surface.model import objective
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 EPOCH, KYO = REFERENCE / "chinchilla_epoch_245.csv", REFERENCE / "chinchilla_kyo_takano_234.csv"

@@ -22,7 +22,7 @@ from algoprog.report.figure_waterfall import waterfall_figure
 from algoprog.report.figures import render_png
 from algoprog.report.tables_decompose import print_decomposition
 from algoprog.scaling import InputError, analyse
-from algoprog.scaling.decompose import Decomposition, decompose
+from algoprog.scaling.decomposition.result import Decomposition, decompose
 
 TRUTH = {"lstm": (2.6, 0.065), "modern": (2.0, 0.09), "retro": (2.2, 0.085)}
 

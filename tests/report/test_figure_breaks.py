@@ -12,12 +12,12 @@ from matplotlib.text import Text
 from algoprog.report.figure_breaks import break_figure
 from algoprog.report.figure_extrapolation import extrapolation_figure
 from algoprog.report.figure_power import power_figure
-from algoprog.scaling.breaks import break_test
+from algoprog.scaling.breakpoints.breaks import break_test
+from algoprog.scaling.breakpoints.extrapolation import extrapolate
+from algoprog.scaling.breakpoints.two_piece import TwoPieceLaw
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.extrapolate import extrapolate
-from algoprog.scaling.power import GapStudy
-from algoprog.scaling.power_report import power_report
-from algoprog.scaling.two_piece import TwoPieceLaw
+from algoprog.scaling.planning.power import GapStudy
+from algoprog.scaling.planning.report import power_report
 
 
 def frame(points: int = 16, change: float = 0.0, sigma: float = 0.002) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from algoprog.scaling.allocation import (
     allocation_spread,
     bookkeeping_slope,
 )
-from algoprog.scaling.surface import Surface
+from algoprog.scaling.surface.law import Surface
 
 HOFFMANN = Surface(1.69, 406.4, 410.7, 0.34, 0.28)
 KAPLAN = Policy.through(1.3e9, 8.64e19, 0.73)

@@ -14,15 +14,15 @@ from scipy.stats import f as f_table
 from scipy.stats import hypergeom
 
 from algoprog.scaling.binomial import binomial_interval
-from algoprog.scaling.break_words import break_sentence, break_warnings
-from algoprog.scaling.breaks import BreakStatus, break_test
-from algoprog.scaling.chow import chow_f
-from algoprog.scaling.criteria import criteria
+from algoprog.scaling.breakpoints.breaks import BreakStatus, break_test
+from algoprog.scaling.breakpoints.chow import chow_f
+from algoprog.scaling.breakpoints.criteria import criteria
+from algoprog.scaling.breakpoints.one_law import fit_one_law
+from algoprog.scaling.breakpoints.sup_f import positions, simulate_null, sup_f
+from algoprog.scaling.breakpoints.two_piece import CEILING, TwoPieceLaw, fit_best, fit_profile
+from algoprog.scaling.breakpoints.words import break_sentence, break_warnings
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.one_law import fit_one_law
 from algoprog.scaling.search import Status
-from algoprog.scaling.sup_f import positions, simulate_null, sup_f
-from algoprog.scaling.two_piece import CEILING, TwoPieceLaw, fit_best, fit_profile
 
 
 def frame(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from algoprog.scaling import InputError, PowerLaw, law_gain
 from algoprog.scaling.allocation import AllocationGain, Policy
 from algoprog.scaling.composition import GainMap, allocation_map, invariant_map, law_map
-from algoprog.scaling.surface import Surface
+from algoprog.scaling.surface.law import Surface
 
 LSTM, TRANSFORMER = PowerLaw(1.9, 36.3, 0.065), PowerLaw(1.9, 81.7, 0.091)
 STUDY = {"lstm": LSTM, "transformer": TRANSFORMER}

@@ -18,10 +18,10 @@ from algoprog.config import read_yaml
 from algoprog.recipes import CONFIGS
 from algoprog.scaling import Analysis, InputError, PowerLaw, analyse, gain_at_flops, law_gain
 from algoprog.scaling.commands import plain
-from algoprog.scaling.decompose import decompose
-from algoprog.scaling.decompose_commands import decomposition, decomposition_json
-from algoprog.scaling.estimate import estimate, shares_of
-from algoprog.scaling.shapley import admissible_orders, count_orders, marginal, shapley
+from algoprog.scaling.decomposition.commands import decomposition, decomposition_json
+from algoprog.scaling.decomposition.estimate import estimate, shares_of
+from algoprog.scaling.decomposition.result import decompose
+from algoprog.scaling.decomposition.shapley import admissible_orders, count_orders, marginal, shapley
 
 Config = dict[str, Any]
 

@@ -10,15 +10,15 @@ import pytest
 from scipy.optimize import curve_fit
 from scipy.stats import t as student
 
-from algoprog.scaling.break_words import extrapolation_sentence
+from algoprog.scaling.breakpoints.cuts import cut_sizes, walk_cuts
+from algoprog.scaling.breakpoints.extrapolation import CutVerdict, Extrapolation, extrapolate
+from algoprog.scaling.breakpoints.licensing import LicenceStatus, contradicted, earned, gain_licences, licence
+from algoprog.scaling.breakpoints.two_piece import TwoPieceLaw
+from algoprog.scaling.breakpoints.words import extrapolation_sentence
 from algoprog.scaling.ceg import gain_at_flops
-from algoprog.scaling.cuts import cut_sizes, walk_cuts
 from algoprog.scaling.errors import InputError
-from algoprog.scaling.extrapolate import CutVerdict, Extrapolation, extrapolate
 from algoprog.scaling.fit import fit_frontiers
 from algoprog.scaling.laws import PowerLaw
-from algoprog.scaling.licence import LicenceStatus, contradicted, earned, gain_licences, licence
-from algoprog.scaling.two_piece import TwoPieceLaw
 
 LAW = PowerLaw(1.9, 2.4, 0.08, 10**16.5)
 

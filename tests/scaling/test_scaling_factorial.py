@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from algoprog.cli import app
 from algoprog.report.figure_factorial import factorial_figure, write_figure
 from algoprog.scaling import FactorialAnalysis, InputError, PowerLaw, factorial, load_runs
-from algoprog.scaling.factorial_commands import Conversion, interactions, interactions_json, parse_factors
+from algoprog.scaling.interactions.commands import Conversion, interactions, interactions_json, parse_factors
 from algoprog.scaling.laws import LogLaw
 
 LAW = PowerLaw(1.9, 3.0, 0.09, 1e15)

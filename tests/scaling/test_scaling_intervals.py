@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algoprog.scaling import InputError, PowerLaw, Status, bootstrap, final_frontier, fit_frontiers
-from algoprog.scaling.bca import bca, leave_one_out
 from algoprog.scaling.coverage import measure_coverage
 from algoprog.scaling.frontier import budget_groups
-from algoprog.scaling.intervals import percentiles
-from algoprog.scaling.resample import cluster_sample, draw_counts, draw_sigma, parametric_sample, run_scale
+from algoprog.scaling.intervals.bca import bca, leave_one_out
+from algoprog.scaling.intervals.bootstrap import percentiles
+from algoprog.scaling.intervals.resample import cluster_sample, draw_counts, draw_sigma, parametric_sample, run_scale
 from algoprog.scaling.simulate import Design, Noise
 
 

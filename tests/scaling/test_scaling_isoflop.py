@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algoprog.scaling import InputError, Isoflop, Surface, bootstrap_isoflop, fit_allocation, isoflop_slices
-from algoprog.scaling.isoflop_bias import (
+from algoprog.scaling.isoflop.bias import (
     parabola_shift,
     shift_of_equal_steps,
     shift_of_symmetric_design,
     shift_off_centre,
     vertex_standard_error,
 )
-from algoprog.scaling.isoflop_vertex import find_vertices
+from algoprog.scaling.isoflop.vertex import find_vertices
 
 HOFFMANN = Surface(1.69, 406.4, 410.7, 0.34, 0.28)
 LOPSIDED = Surface(1.69, 406.4, 410.7, 0.465, 0.155)

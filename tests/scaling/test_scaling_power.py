@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algoprog.scaling.design import c_optimal, contrast_variance, merge_neighbours, whole_runs
+from algoprog.scaling.breakpoints.two_piece import TwoPieceLaw
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.fit import fit_frontiers
-from algoprog.scaling.information import break_jacobian, covariance, detectable_break, law_jacobian
 from algoprog.scaling.laws import PowerLaw
-from algoprog.scaling.power import (
+from algoprog.scaling.planning.check import _refit, check_power
+from algoprog.scaling.planning.design import c_optimal, contrast_variance, merge_neighbours, whole_runs
+from algoprog.scaling.planning.information import break_jacobian, covariance, detectable_break, law_jacobian
+from algoprog.scaling.planning.power import (
     GAP,
     GapStudy,
     gain_error,
@@ -27,9 +29,7 @@ from algoprog.scaling.power import (
     log_gain_gradient,
     points_needed,
 )
-from algoprog.scaling.power_check import _refit, check_power
-from algoprog.scaling.power_report import power_json, power_report
-from algoprog.scaling.two_piece import TwoPieceLaw
+from algoprog.scaling.planning.report import power_json, power_report
 
 LAW = PowerLaw(1.9, 2.4, 0.08, 10**16.5)
 ALPHA = np.array([0.0, 1.0, 0.0])

@@ -14,8 +14,8 @@ from scipy.stats import t as t_distribution
 
 from algoprog.scaling import InputError, analyse, final_frontier, fit_frontiers, profile_irreducible
 from algoprog.scaling.ceg import log_gain_new
-from algoprog.scaling.correlation import with_matches
-from algoprog.scaling.likelihood import likelihood
+from algoprog.scaling.intervals.correlation import with_matches
+from algoprog.scaling.intervals.likelihood import likelihood
 from algoprog.scaling.prior import GPT2_WEB_PRIOR
 
 QUANTITIES = {

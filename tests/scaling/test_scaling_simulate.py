@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from algoprog.scaling import InputError, PowerLaw, final_frontier, final_points, fit_frontiers, load_runs
-from algoprog.scaling.correlation import match_keys, shared_noise, with_matches
 from algoprog.scaling.frontier import budget_groups
+from algoprog.scaling.intervals.correlation import match_keys, shared_noise, with_matches
 from algoprog.scaling.simulate import FLOPS_PER_PARAM_TOKEN, Design, Noise, best_size, simulate_sweep
 
 TRUE = {"lstm": PowerLaw(1.9, 2.6, 0.065, 1e16), "modern": PowerLaw(1.9, 2.0, 0.09, 1e16)}

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algoprog.scaling import InputError, Status, Surface, analyse_surfaces, bootstrap_surface, fit_surface
-from algoprog.scaling.surface_commands import surface_json
-from algoprog.scaling.surface_model import SurfaceProblem, gradient, jacobian, objective
-from algoprog.scaling.surface_profile import profile_surface
-from algoprog.scaling.surface_projection import projected_rss, projected_start
-from algoprog.scaling.surface_search import start_grid
-from algoprog.scaling.surface_solve import descend, schedule
+from algoprog.scaling.surface.commands import surface_json
+from algoprog.scaling.surface.model import SurfaceProblem, gradient, jacobian, objective
+from algoprog.scaling.surface.profile import profile_surface
+from algoprog.scaling.surface.projection import projected_rss, projected_start
+from algoprog.scaling.surface.search import start_grid
+from algoprog.scaling.surface.solve import descend, schedule
 
 HOFFMANN = Surface(1.69, 406.4, 410.7, 0.34, 0.28)
 LOPSIDED = Surface(1.69, 406.4, 410.7, 0.465, 0.155)

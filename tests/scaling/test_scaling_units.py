@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algoprog.scaling import InputError, excluded_runs, final_points, load_runs
-from algoprog.scaling.units import UNITS, parse_units
+from algoprog.scaling.runs.units import UNITS, parse_units
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 DAY = 8.64e19
@@ -205,7 +205,7 @@ def test_the_way_out_of_a_doubtful_loss_is_the_option(read) -> None:
 
 @given(st.sampled_from([unit for unit in UNITS["flops"] if unit != "per-token"]), st.floats(1e12, 1e24))
 def test_every_unit_of_flops_is_a_factor(unit: str, flops: float) -> None:
-    from algoprog.scaling.units import SCALE, convert
+    from algoprog.scaling.runs.units import SCALE, convert
 
     frame = pd.DataFrame({"flops": [flops / SCALE.get(unit, 1.0)]})
     assert convert(frame, {"flops": unit}, "t")["flops"].iloc[0] == pytest.approx(flops, rel=1e-12)

@@ -1,0 +1,1 @@
+"""Is it one law? Break test, sequential extrapolation, and what they license."""

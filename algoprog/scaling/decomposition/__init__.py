@@ -1,0 +1,1 @@
+"""Which stage of progress contributed how much."""

@@ -1,0 +1,1 @@
+"""Factorial ablations: main effects, interactions, product against joint gain."""

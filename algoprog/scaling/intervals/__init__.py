@@ -1,0 +1,1 @@
+"""Intervals: bootstrap, profile likelihood."""

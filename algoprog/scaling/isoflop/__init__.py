@@ -1,0 +1,1 @@
+"""IsoFLOP slices: the best size at each budget."""

@@ -1,0 +1,1 @@
+"""How many runs and decades are needed, and where to put them."""

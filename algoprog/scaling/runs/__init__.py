@@ -1,0 +1,1 @@
+"""Runs in: tables of runs from anywhere, checked once at the door."""

@@ -1,0 +1,1 @@
+"""The surface L(N, D): law, fit, intervals."""
