@@ -273,6 +273,7 @@ def fit(
     flops: Convention = "causal_exact",
     map: Map = None,
     unit: Unit = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the figures, as PNG and PDF.")] = None,
     as_json: Json = False,
 ) -> None:
     """A scaling law per architecture, with intervals."""
@@ -284,6 +285,11 @@ def fit(
         loss=loss, delta=delta, rule=points, min_flops=min_flops, max_flops=max_flops,
     )  # fmt: skip
     _print_json(commands.fit_json(analysis)) if as_json else tables.print_fit(analysis)
+    if out is not None:
+        from algoprog.report.figures import write_figures
+        from algoprog.report.figures_fit import fit_figures
+
+        write_figures(fit_figures(analysis), out)
 
 
 @app.command()
@@ -342,14 +348,14 @@ def decompose(
     """Which stage of progress made which part of the gain: a study's arithmetic, and composed consistently."""
     from algoprog.config import read_yaml
     from algoprog.report import figures_decompose, tables_decompose
-    from algoprog.scaling.decomposition import commands as commands
+    from algoprog.scaling.decomposition import commands
 
     path = _decomposition_file(file, preset)
     found = commands.decomposition(
         read_yaml(path), path.name, runs, irreducible, draws, seed, map or [], units=unit or []
     )
     if out is not None:
-        figures_decompose.write_figures(found, out)
+        figures_decompose.write_decomposition_figures(found, out)
     _print_json(commands.decomposition_json(found)) if as_json else tables_decompose.print_decomposition(found)
 
 
@@ -390,13 +396,15 @@ def interactions(
     as_json: Json = False,
 ) -> None:
     """Do the gains of single changes multiply? Effects and interactions of a factorial ablation."""
-    from algoprog.report import figure_factorial, tables_factorial
-    from algoprog.scaling.interactions import commands as commands
+    from algoprog.report import tables_factorial
+    from algoprog.report.figure_factorial import factorial_figure
+    from algoprog.report.figures import write_figures
+    from algoprog.scaling.interactions import commands
 
     conversion = commands.Conversion(law_runs, law_arch, exponent, at_loss, irreducible)
     found = commands.interactions(runs, factor, conversion, reference, order, draws, seed, map or [], units=unit or [])
     if out is not None:
-        figure_factorial.write_figure(found, out)
+        write_figures({"interactions": factorial_figure(found)}, out)
     _print_json(commands.interactions_json(found)) if as_json else tables_factorial.print_factorial(found)
 
 
@@ -420,7 +428,7 @@ def breaks(
 ) -> None:
     """Is it one law? A test for a break in the exponent, and predictions from every cut."""
     from algoprog.report import figures_breaks, tables_breaks
-    from algoprog.scaling.breakpoints import commands as commands
+    from algoprog.scaling.breakpoints import commands
 
     found = commands.breaks(
         runs, arch, tolerance, draws, seed, map or [],

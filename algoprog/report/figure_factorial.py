@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from string import ascii_uppercase
 
 import numpy as np
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from algoprog.report.figures import render_pdf, render_png
 from algoprog.report.numbers import digits, percent, with_interval
 from algoprog.report.style import BLUE, DARK, GREY, VERMILLION, drawing, new_figure, ratio_ticks
 from algoprog.scaling import InputError
@@ -57,19 +55,6 @@ def factorial_figure(found: FactorialAnalysis) -> Figure:
         labels = [f"one change, {percent(found.level)} interval", "interaction or product of several"]
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
         return figure
-
-
-def write_figure(found: FactorialAnalysis, folder: Path) -> tuple[Path, ...]:
-    """Write ``interactions.png`` and ``interactions.pdf`` into ``folder``. Raises InputError where that fails."""
-    figure = factorial_figure(found)
-    written = {folder / "interactions.png": render_png(figure), folder / "interactions.pdf": render_pdf(figure)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, content in written.items():
-            path.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"figures cannot be written: {error}", where=folder) from None
-    return tuple(written)
 
 
 def _label(effect: Effect, letters: Mapping[str, str]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from algoprog.config import InputError
 from algoprog.report.figure_exponents import exponents_figure
 from algoprog.report.figure_gain import gain_figure
 from algoprog.report.figure_loss import loss_figure
@@ -21,6 +24,7 @@ __all__ = [
     "render_pdf",
     "render_png",
     "sensitivity_figure",
+    "write_figures",
 ]
 
 
@@ -39,3 +43,18 @@ def _render(figure: Figure, kind: str, **options: object) -> bytes:
     with drawing():
         figure.savefig(sink, format=kind, **options)  # type: ignore[arg-type]
     return sink.getvalue()
+
+
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> tuple[Path, ...]:
+    """Write every figure as ``NAME.png`` and ``NAME.pdf`` into ``folder``. Raises InputError where that fails."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            for suffix, render in ((".png", render_png), (".pdf", render_pdf)):
+                path = folder / (name + suffix)
+                path.write_bytes(render(figure))
+                written.append(path)
+    except OSError as error:
+        raise InputError(f"figures cannot be written: {error}", where=folder) from None
+    return tuple(written)

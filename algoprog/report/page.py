@@ -18,15 +18,8 @@ from matplotlib.figure import Figure
 
 from algoprog.config import InputError
 from algoprog.report import content, summary
-from algoprog.report.figures import (
-    exponents_figure,
-    gain_figure,
-    loss_figure,
-    profile_figure,
-    render_pdf,
-    render_png,
-    sensitivity_figure,
-)
+from algoprog.report.figures import render_pdf, render_png
+from algoprog.report.figures_fit import analysis_figures
 from algoprog.report.growth import Growth, all_growth
 from algoprog.report.numbers import listed, percent
 from algoprog.report.provenance import facts
@@ -99,7 +92,7 @@ def write_report(folder: Path, draws: int = 1000) -> Written:
     record = read_record(folder)
     analysis, dropped = _analyse(folder, record, draws)
     notes = tuple(summary.notes(analysis, record, dropped))
-    drawn = _draw(analysis, record)
+    drawn = analysis_figures(analysis, record.curves, record.baselines)
     images = {name: render_png(figure) for name, figure in drawn.items()}
     html = _render(analysis, record, notes, images)
     out = folder / FOLDER
@@ -121,19 +114,6 @@ def _analyse(folder: Path, record: Record, draws: int) -> tuple[Analysis, Pairs]
     known = fit_frontiers(final_frontier(final_points(points))).laws
     possible = [pair for pair in wanted if all(arch in known for arch in pair)]
     return analyse(points, draws=draws, pairs=possible), [pair for pair in wanted if pair not in possible]
-
-
-def _draw(analysis: Analysis, record: Record) -> dict[str, Figure]:
-    drawn = {"loss": loss_figure(analysis, record.curves, record.baselines)}
-    if analysis.gains:
-        drawn["gain"] = gain_figure(analysis, [(pair.a, pair.b) for pair in analysis.gains])
-    if analysis.laws:
-        drawn["exponents"] = exponents_figure(analysis)
-    if analysis.profile is not None and isinstance(analysis.fit.irreducible, str):
-        drawn["profile"] = profile_figure(analysis)
-    if any(choice.fit is not None for choice in analysis.choices):
-        drawn["sensitivity"] = sensitivity_figure(analysis)
-    return drawn
 
 
 def _render(analysis: Analysis, record: Record, notes: Sequence[str], images: dict[str, bytes]) -> str:

@@ -18,7 +18,8 @@ from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from algoprog.cli import app
-from algoprog.report.figure_factorial import factorial_figure, write_figure
+from algoprog.report.figure_factorial import factorial_figure
+from algoprog.report.figures import write_figures
 from algoprog.scaling import FactorialAnalysis, InputError, PowerLaw, factorial, load_runs
 from algoprog.scaling.interactions.commands import Conversion, interactions, interactions_json, parse_factors
 from algoprog.scaling.laws import LogLaw
@@ -495,7 +496,7 @@ def test_figure_shows_every_effect_and_its_texts_do_not_collide(tmp_path: Path) 
         for i, (text, box) in enumerate(boxes):
             assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
             assert not [other for other, rival in boxes[i + 1 :] if box.overlaps(rival)], text
-    write_figure(found, tmp_path)
+    write_figures({"interactions": figure}, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_figure(found, tmp_path / "file" / "below")
+    with pytest.raises(ValueError, match="cannot be written"):
+        write_figures({"interactions": figure}, tmp_path / "file" / "below")
