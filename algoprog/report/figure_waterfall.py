@@ -45,6 +45,8 @@ def waterfall_figure(found: Decomposition) -> Figure:
         rows = [len(span.composed.factors) + 1 for span in spans]
         figure = new_figure(1.15 + sum(0.62 + 0.36 * count for count in rows))
         grid = figure.subplots(len(spans), 2, sharex=True, squeeze=False, height_ratios=rows)
+        # Room between the last label of the left axis and the first of the right one.
+        figure.set_layout_engine("constrained", wspace=0.08)
         low, high = min(_ends(span)[0] for span in spans), max(_ends(span)[1] for span in spans)
         for number, (line, span) in enumerate(zip(grid, spans, strict=True)):
             study, composed = span.study, span.composed

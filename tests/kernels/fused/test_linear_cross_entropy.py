@@ -78,7 +78,9 @@ def test_accuracy(method: str, dtype: torch.dtype, draw: Draw) -> None:
         (127, 259, 33, True), (129, 301, 48, False), (70, 1000, 104, True), (128, 300, 160, False), (64, 128, 32, True),
         (1, 257, 8, True),
     ):  # fmt: skip
-        agree(per_token(method), *case(draw, rows, vocab, width, dtype, bias))
+        # One token has one rounding of its logit, which eager may escape by luck: half a unit in the last place.
+        floor = max(FLOOR[dtype], torch.finfo(dtype).eps / 2) if rows == 1 else None
+        agree(per_token(method), *case(draw, rows, vocab, width, dtype, bias), floor=floor)
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16])
