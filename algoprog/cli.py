@@ -341,6 +341,7 @@ def decompose(
     irreducible: Annotated[str, typer.Option(help="With --runs: shared, or a value in nats per token.")] = "shared",
     draws: Draws = 1000,
     seed: Seed = 0,
+    flops: Convention = "causal_exact",
     map: Map = None,
     unit: Unit = None,
     as_json: Json = False,
@@ -352,7 +353,7 @@ def decompose(
 
     path = _decomposition_file(file, preset)
     found = commands.decomposition(
-        read_yaml(path), path.name, runs, irreducible, draws, seed, map or [], units=unit or []
+        read_yaml(path), path.name, runs, irreducible, draws, seed, _in_convention(map, flops), units=unit or []
     )
     if out is not None:
         figures_decompose.write_decomposition_figures(found, out)
@@ -391,6 +392,7 @@ def interactions(
     out: Annotated[Path | None, typer.Option(help="Also draw the figure into this folder, as PNG and PDF.")] = None,
     draws: Draws = 1000,
     seed: Seed = 0,
+    flops: Convention = "causal_exact",
     map: Map = None,
     unit: Unit = None,
     as_json: Json = False,
@@ -402,7 +404,8 @@ def interactions(
     from algoprog.scaling.interactions import commands
 
     conversion = commands.Conversion(law_runs, law_arch, exponent, at_loss, irreducible)
-    found = commands.interactions(runs, factor, conversion, reference, order, draws, seed, map or [], units=unit or [])
+    renamed = _in_convention(map, flops)
+    found = commands.interactions(runs, factor, conversion, reference, order, draws, seed, renamed, units=unit or [])
     if out is not None:
         write_figures({"interactions": factorial_figure(found)}, out)
     _print_json(commands.interactions_json(found)) if as_json else tables_factorial.print_factorial(found)
@@ -422,6 +425,7 @@ def breaks(
     out: Annotated[Path | None, typer.Option(help="Also draw figures into this folder, as PNG and PDF.")] = None,
     draws: Annotated[int, typer.Option(min=99, help="Simulated data sets.")] = 999,
     seed: Seed = 0,
+    flops: Convention = "causal_exact",
     map: Map = None,
     unit: Unit = None,
     as_json: Json = False,
@@ -431,7 +435,7 @@ def breaks(
     from algoprog.scaling.breakpoints import commands
 
     found = commands.breaks(
-        runs, arch, tolerance, draws, seed, map or [],
+        runs, arch, tolerance, draws, seed, _in_convention(map, flops),
         units=unit or [], min_flops=min_flops, max_flops=max_flops, target_flops=at_flops,
     )  # fmt: skip
     if out is not None:
