@@ -28,9 +28,9 @@ def started(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Done]]]
         yield {file: pool.submit(interpret, file) for file in FILES if file in asked}
 
 
-def interpret(file: str) -> Done:
+def interpret(file: str, *options: str) -> Done:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER / file)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(FOLDER / file)],
         cwd=FOLDER.parent.parent.parent,
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -41,5 +41,12 @@ def interpret(file: str) -> Done:
 @pytest.mark.parametrize("file", FILES)
 def test_in_the_interpreter(file: str, started: dict[str, Future[Done]]) -> None:
     done = started[file].result()
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.slow
+def test_slow_ones_in_the_interpreter() -> None:
+    done = interpret("", "-m", "slow")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     assert " passed" in done.stdout

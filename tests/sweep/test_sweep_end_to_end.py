@@ -154,7 +154,7 @@ def long_sweep(sweep_file: Path, flops: str = "3e10") -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stop_saves_and_a_second_start_continues(sweep_file: Path, tmp_path: Path, number: signal.Signals) -> None:
     out, path = tmp_path / "out", long_sweep(sweep_file, flops="5e9")
     driver = start(path, out)

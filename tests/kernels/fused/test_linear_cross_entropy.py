@@ -90,6 +90,7 @@ def test_wide_rows(dtype: torch.dtype, draw: Draw) -> None:
     agree(per_token("chunked"), *case(draw, 5, 70, 8192, dtype, scale=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.02, 3.0])
 @pytest.mark.parametrize("method", METHODS)
 def test_small_and_large_values(method: str, scale: float, draw: Draw) -> None:
@@ -125,6 +126,7 @@ def test_tiny_vocabularies(method: str, draw: Draw) -> None:
     assert per_token(method)(x, w, b, target).abs().max() < 2.0**-20
 
 
+@pytest.mark.slow
 def test_several_chunks_and_several_slices(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_chunked, "CHUNK_BYTES", 64 * 320 * 4)
     for programs, rows, vocab in ((1, 129, 300), (6, 300, 259), (40, 1, 1000), (40, 128, 520)):
