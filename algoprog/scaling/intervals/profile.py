@@ -67,12 +67,12 @@ def profile_irreducible(
     if found is not None:
         first = fit.archs[0]
         limit = float(best.objective.min()) + found.allowed * found.factor(lambda laws: laws[first].E)
-    interval = None if limit is None else _level_set(values, best.objective, limit)
+    interval = None if limit is None else level_set(values, best.objective, limit)
     return IrreducibleProfile(values, best.objective, best.laws.alpha, fit.archs, interval, level, limit)
 
 
-def _level_set(e: FloatArray, q: FloatArray, limit: float) -> tuple[float, float]:
-    """Lowest and highest E of the set; Q is interpolated between the last value outside and the first inside."""
+def level_set(e: FloatArray, q: FloatArray, limit: float) -> tuple[float, float]:
+    """Lowest and highest E with Q up to ``limit``, both shape (n,), E ascending; Q is interpolated between the last value outside and the first inside."""
     inside = np.flatnonzero(q <= limit)
     ends = []
     for edge, outside in ((int(inside[0]), int(inside[0]) - 1), (int(inside[-1]), int(inside[-1]) + 1)):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from algoprog.scaling.errors import InputError
+from algoprog.scaling.intervals.profile import level_set
 from algoprog.scaling.laws import FloatArray
 from algoprog.scaling.surface.fit import SurfaceFit, surface_of
 from algoprog.scaling.surface.model import PARAMETERS, residuals
@@ -78,19 +79,10 @@ def _profile(fit: SurfaceFit, e: FloatArray, level: float) -> SurfaceProfile:
 
 
 def _level_set(fit: SurfaceFit, e: FloatArray, q: FloatArray, level: float) -> tuple[float, float] | None:
-    """Lowest and highest E of the set; ends are interpolated between the last value outside and the first inside."""
+    """Lowest and highest E of the set; None without degrees of freedom."""
     if fit.runs <= PARAMETERS:
         return None
-    limit = _allowed(fit, float(q.min()), level)
-    inside = np.flatnonzero(q <= limit)
-    ends = []
-    for edge, outside in ((int(inside[0]), int(inside[0]) - 1), (int(inside[-1]), int(inside[-1]) + 1)):
-        if not 0 <= outside < e.size:
-            ends.append(float(e[edge]))
-            continue
-        part = (limit - q[edge]) / (q[outside] - q[edge])
-        ends.append(float(e[edge] + part * (e[outside] - e[edge])))
-    return ends[0], ends[1]
+    return level_set(e, q, _allowed(fit, float(q.min()), level))
 
 
 def _allowed(fit: SurfaceFit, lowest: float, level: float) -> float:
