@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from algoprog.data.cache import sync
+from algoprog.training.recurrent import Carried
 
 KEEP = 2
-Carried = list[tuple[Tensor, Tensor]] | None
 
 
 @dataclass(frozen=True)

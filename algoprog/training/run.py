@@ -21,7 +21,8 @@ from algoprog.data.store import TokenStore
 from algoprog.data.tokens import prepare
 from algoprog.training.checkpoint import Checkpoints
 from algoprog.training.engines import Engine, open_engine
-from algoprog.training.loop import Outcome, train
+from algoprog.training.loop import train
+from algoprog.training.outcome import Outcome
 
 Json = dict[str, Any]
 

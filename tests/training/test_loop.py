@@ -20,7 +20,8 @@ from algoprog.training.budget import plan_work
 from algoprog.training.checkpoint import Checkpoints
 from algoprog.training.engines import Engine
 from algoprog.training.evaluate import evaluate, padded_rows
-from algoprog.training.loop import Outcome, Stopped, train
+from algoprog.training.loop import Stopped, train
+from algoprog.training.outcome import Outcome
 
 ARCHES = ["modern", "retro", "lstm"]
 LEARNING_RATES = {"modern": 0.01, "retro": 0.01, "lstm": 0.05}

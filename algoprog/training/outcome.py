@@ -1,0 +1,100 @@
+"""What a run leaves: its outcome, and the metric rows on the way there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from algoprog.config import LstmConfig, RunConfig
+from algoprog.data.store import TokenStore
+from algoprog.models import model_flops
+from algoprog.training.budget import Work
+from algoprog.training.evaluate import Score
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves. Losses are nats per token; a diverged run has none. FLOPs are in ``causal_exact``.
+
+    ``kernels`` lists the operations that ran fused and those that ran as plain PyTorch. ``flops_by_convention`` says the
+    same work in every named convention, ``unspent_flops`` what the last whole step left of a FLOP budget; ``throughput``
+    is that of the last attempt (:mod:`algoprog.training.throughput`).
+    """
+
+    state: str
+    params: int
+    steps: int
+    tokens: int
+    flops: int
+    flops_vector: Mapping[str, Mapping[str, int]]
+    flops_by_convention: Mapping[str, int]
+    unspent_flops: int | None
+    evaluation_flops: int
+    epochs: float
+    kernels: Mapping[str, list[str]]
+    loss: float | None = None
+    bits_per_byte: float | None = None
+    loss_windowed: float | None = None
+    loss_streaming: float | None = None
+    train_loss: float | None = None
+    message: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    throughput: Mapping[str, Any] | None = field(default=None, compare=False)
+
+
+def metric_row(
+    config: RunConfig, work: Work, step: int, loss: float, grad_norm: float, factor: float
+) -> dict[str, Any]:
+    """The row of the interval that ends after ``step`` steps: mean loss (nats per token) and gradient norm, last rate."""
+    return {
+        "step": step,
+        "tokens": step * work.tokens_per_step,
+        "flops": step * work.flops_per_step,
+        "loss": loss,
+        "grad_norm": grad_norm,
+        "lr": config.optim.lr * factor,
+    }
+
+
+def build_outcome(
+    config: RunConfig,
+    store: TokenStore,
+    work: Work,
+    steps: int,
+    epochs: float,
+    kernels: Mapping[str, list[str]],
+    scores: Mapping[str, Score],
+    *,
+    train_loss: float | None,
+    trouble: str | None,
+    seconds: Mapping[str, float],
+    throughput: Mapping[str, Any] | None,
+) -> Outcome:
+    """The outcome after ``steps`` steps; ``trouble`` says why a run diverged, and then there are no scores."""
+    kind = config.model.evaluation if isinstance(config.model, LstmConfig) else "windowed"
+    main = scores.get(kind)
+    vector = model_flops(config.model) * (config.batch * steps)
+    windows = math.ceil((len(store.validation) - 1) / config.model.context)
+    return Outcome(
+        state="diverged" if trouble else "done",
+        params=work.params,
+        steps=steps,
+        tokens=steps * work.tokens_per_step,
+        flops=vector.training_total,
+        flops_vector=vector.as_dict(),
+        flops_by_convention={name: flops * config.batch * steps for name, flops in work.sequence_flops.items()},
+        unspent_flops=work.unspent_flops,
+        evaluation_flops=work.forward_flops_per_sequence * windows * len(scores),
+        epochs=epochs,
+        kernels=kernels,
+        loss=main.loss if main else None,
+        bits_per_byte=main.loss * main.tokens / (math.log(2) * store.validation_bytes) if main else None,
+        loss_windowed=scores["windowed"].loss if scores else None,
+        loss_streaming=scores["streaming"].loss if "streaming" in scores else None,
+        train_loss=train_loss,
+        message=trouble,
+        seconds=seconds,
+        throughput=throughput,
+    )
