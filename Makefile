@@ -24,9 +24,9 @@ $(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
 	$(PIP) --no-build-isolation -e ".[dev]"
 	@touch $@
 
-# Tests that time or count processes want both cores to themselves, so the suite runs in one process.
+# A process per core, up to four: each holds torch and a prepared corpus of its own.
 test: setup
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
