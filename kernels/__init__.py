@@ -7,6 +7,7 @@ operation for a device; the functions exported here are the reference. Importing
 
 from algoprog.kernels.adamw import FlatAdamW
 from algoprog.kernels.dispatch import REFERENCE, Choice, Operations, Unavailable, describe, select
+from algoprog.kernels.lstm import LSTM
 from algoprog.kernels.reference import (
     adamw_,
     add_layer_norm,
@@ -17,14 +18,17 @@ from algoprog.kernels.reference import (
     layer_norm,
     linear_cross_entropy,
     lstm,
+    qk_norm_rope,
     relu,
     rms_norm,
     rope,
     rotate,
     swiglu,
 )
+from algoprog.kernels.warmup import compilations, warm_up
 
 __all__ = [
+    "LSTM",
     "REFERENCE",
     "Choice",
     "FlatAdamW",
@@ -34,16 +38,19 @@ __all__ = [
     "add_layer_norm",
     "add_rms_norm",
     "causal_attention",
+    "compilations",
     "describe",
     "gated_linear_unit",
     "gelu",
     "layer_norm",
     "linear_cross_entropy",
     "lstm",
+    "qk_norm_rope",
     "relu",
     "rms_norm",
     "rope",
     "rotate",
     "select",
     "swiglu",
+    "warm_up",
 ]

@@ -59,6 +59,7 @@ class FlatAdamW(torch.optim.Optimizer):
         """
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         self._update, self._max_norm = update, max_norm
+        self.watched_loss: Tensor | None = None
         every = [p for group in self.param_groups for p in group["params"]]
         self._check(every, factors)
         device, dtype = every[0].device, every[0].dtype
@@ -160,24 +161,41 @@ class FlatAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, loss: Tensor | None = None) -> Any:
-        """One step. A ``loss`` that is not finite stops it, like a gradient that is not.
+        """One step. A ``loss`` (default: ``watched_loss``) that is not finite stops it, like a gradient that is not.
 
         Raises:
             ValueError: a parameter has no gradient.
         """
-        result = None
+        result, watched = None, self.watched_loss if loss is None else loss
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
         self.refresh()
         self._gather()
+        self._run(None if watched is None else watched.detach())
+        return result
+
+    @torch.no_grad()
+    def warm_up(self, loss: Tensor | None = None) -> None:
+        """Compile the kernels of a step without taking one; give it a ``loss`` (default: ``watched_loss``) if steps get one.
+
+        It runs on a gradient of NaN, which stops every write: weights, averages and step count keep their bits, gradients
+        are put back, and ``grad_norm`` and ``ok`` are what they were.
+        """
+        kept = [x.clone() for x in (self._grad, self.grad_norm, self.ok)]
+        self._grad.fill_(torch.nan)
+        loss = self.watched_loss if loss is None else loss
+        self._run(None if loss is None else torch.zeros_like(loss))
+        for x, old in zip((self._grad, self.grad_norm, self.ok), kept, strict=True):
+            x.copy_(old)
+
+    def _run(self, loss: Tensor | None) -> None:
         (beta1, beta2), eps = self.param_groups[0]["betas"], self.param_groups[0]["eps"]
         self._update(
             self._param, self._grad, self._exp_avg, self._exp_avg_sq, self._tile_group, self._rates["lr"],
-            self._rates["weight_decay"], self._factors, self._step, self.grad_norm, self.ok, self._shadow,
-            None if loss is None else loss.detach(), beta1, beta2, eps, self._max_norm,
+            self._rates["weight_decay"], self._factors, self._step, self.grad_norm, self.ok, self._shadow, loss, beta1,
+            beta2, eps, self._max_norm,
         )  # fmt: skip
-        return result
 
     def _gather(self) -> None:
         """Gradients that somebody replaced, for example by ``None`` and a backward pass, come back into the buffer."""

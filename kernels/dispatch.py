@@ -6,7 +6,8 @@ with, so nothing switches in the middle of a run. A request that cannot be met r
 
 "auto" means the environment variable ``ALGOPROG_KERNELS`` if that is set, else fused where a fused implementation exists
 and the device is a GPU that can run it (compute capability 8.0 or newer, triton installed; fp32, bf16 or fp16), else the
-reference. Triton's interpreter is slow and only serves tests: it runs when "fused" is asked for by name.
+reference. The LSTM is an exception: PyTorch's own operator, which is cuDNN on a GPU, until a row of measurements says that
+another kernel is faster there. Triton's interpreter is slow and only serves tests: it runs when "fused" is asked for by name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -38,11 +40,16 @@ FUSED = {
     "gelu": "activations",
     "relu": "activations",
     "rope": "rope",
+    "qk_norm_rope": "qk_norm_rope",
     "adamw_": "adamw",
     "causal_attention": "attention",
     "linear_cross_entropy": "linear_cross_entropy",
+    "lstm": "lstm",
 }
 """Operation -> file in ``kernels/fused`` that implements it under the same name."""
+
+WHEN_MEASURED = ("lstm",)
+"""Operations that have a library kernel on a GPU, which "auto" prefers until a measurement on that GPU says otherwise."""
 
 
 class Unavailable(ValueError):
@@ -51,10 +58,10 @@ class Unavailable(ValueError):
 
 @dataclass(frozen=True)
 class Choice:
-    """One operation's implementation and why it was chosen."""
+    """One operation's implementation and why it was chosen; "measured": per shape the fastest that was measured."""
 
     op: str
-    implementation: Literal["reference", "fused"]
+    implementation: Literal["reference", "fused", "measured"]
     reason: str
 
 
@@ -71,6 +78,7 @@ class Operations:
     gelu: Callable[[Tensor], Tensor]
     relu: Callable[[Tensor], Tensor]
     rope: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    qk_norm_rope: Callable[..., tuple[Tensor, Tensor, Tensor]]
     causal_attention: Callable[[Tensor, Tensor, Tensor], Tensor]
     linear_cross_entropy: Callable[..., Tensor]
     lstm: Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]
@@ -78,11 +86,17 @@ class Operations:
     choices: tuple[Choice, ...]
 
     def record(self) -> dict[str, list[str]]:
-        """``{"fused": [operations], "reference": [operations]}``, for the record of a run."""
-        return {
+        """``{"fused": [operations], "reference": [operations]}``, for the record of a run.
+
+        Where the LSTM is not the reference, ``"lstm"`` says by which rule its kernel is chosen, and ``"measured"`` lists it
+        if that rule is a table of measurements.
+        """
+        made: dict[str, list[str]] = {
             kind: [choice.op for choice in self.choices if choice.implementation == kind]
-            for kind in ("fused", "reference")
+            for kind in ("fused", "reference", "measured")
         }
+        made["lstm"] = [c.reason for c in self.choices if c.op == "lstm" and c.implementation != "reference"]
+        return {key: listed for key, listed in made.items() if listed or key in ("fused", "reference")}
 
 
 OPERATIONS = tuple(field.name for field in fields(Operations) if field.name != "choices")
@@ -112,7 +126,10 @@ def choose(request: str, device: torch.device, dtype: torch.dtype) -> tuple[Choi
     if wanted == "fused" and obstacle is not None:
         raise Unavailable(f"kernels: fused kernels cannot run here: {obstacle}; use auto or reference")
     choices = tuple(_choice(op, obstacle, source if wanted == "fused" else "usable") for op in OPERATIONS)
-    return choices if obstacle is not None else tuple(_with_library(choice, device, dtype) for choice in choices)
+    if obstacle is not None:
+        return choices
+    choices = tuple(_lstm(c, wanted, device, dtype) if c.op == "lstm" else c for c in choices)
+    return tuple(_with_library(choice, device, dtype) for choice in choices)
 
 
 def _choice(op: str, obstacle: str | None, reason: str) -> Choice:
@@ -122,15 +139,33 @@ def _choice(op: str, obstacle: str | None, reason: str) -> Choice:
 
 
 def _with_library(choice: Choice, device: torch.device, dtype: torch.dtype) -> Choice:
-    """Attention is somebody else's kernel: say whose."""
-    if choice.op != "causal_attention":
+    """Attention is somebody else's kernel: say whose. The head has two methods: say which."""
+    if choice.op not in ("causal_attention", "linear_cross_entropy"):
         return choice
-    from algoprog.kernels.fused import attention
+    from algoprog.kernels.fused import attention, linear_cross_entropy
 
+    home = attention if choice.op == "causal_attention" else linear_cross_entropy
     try:
-        return replace(choice, reason=f"{choice.reason}: {attention.describe(device, dtype)}")
+        return replace(choice, reason=f"{choice.reason}: {home.describe(device, dtype)}")
     except ValueError as problem:
         raise Unavailable(str(problem)) from None
+
+
+def _lstm(choice: Choice, wanted: str, device: torch.device, dtype: torch.dtype) -> Choice:
+    """Asked for by name, the fused kernel that the width calls for; with "auto" the library until there are measurements."""
+    from algoprog.kernels import lstm_table
+
+    if wanted == "fused":
+        from algoprog.kernels.fused import lstm_tile
+
+        widest = lstm_tile.WIDEST[dtype]
+        return replace(choice, reason=f"{choice.reason}: tile to width {widest}, group beyond; not measured")
+    kind, rows = str(dtype).removeprefix("torch."), lstm_table.rows()
+    name = torch.cuda.get_device_name(device) if rows else "this GPU"
+    count = sum(row.device == name and row.dtype == kind for row in rows)
+    if count:
+        return Choice(choice.op, "measured", f"the fastest at each width and batch by {count} measured rows on {name}")
+    return Choice(choice.op, "reference", f"cuDNN: no fused kernel has been measured on {name}; fused by name runs one")
 
 
 def why_not_fused(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -158,10 +193,27 @@ def _interpreted() -> bool:
 def _bind(choices: tuple[Choice, ...]) -> Operations:
     functions: dict[str, Any] = {}
     for choice in choices:
-        fused = choice.implementation == "fused"
-        module = importlib.import_module(f"algoprog.kernels.fused.{FUSED[choice.op]}") if fused else reference
+        module: ModuleType = reference
+        if choice.implementation == "fused":
+            module = importlib.import_module(f"algoprog.kernels.fused.{FUSED[choice.op]}")
+        elif choice.implementation == "measured":
+            module = importlib.import_module(f"algoprog.kernels.{choice.op}")
         functions[choice.op] = getattr(module, choice.op)
     return Operations(**functions, choices=choices)
+
+
+def head_kind(
+    operations: Operations, width: int, dtype: torch.dtype, device: torch.device
+) -> Literal["plain", "chunked", "flash"]:
+    """How the vocabulary head of a model of this width forms its logits: kept, in chunks, or never in memory.
+
+    "plain" is PyTorch's own; the other two form them again in the backward pass, which executed FLOPs have to count.
+    """
+    if any(c.op == "linear_cross_entropy" and c.implementation == "reference" for c in operations.choices):
+        return "plain"
+    from algoprog.kernels.fused.linear_cross_entropy import method_for
+
+    return method_for(width, dtype, device)
 
 
 def describe(device: torch.device | None = None, dtype: torch.dtype | None = None) -> list[dict[str, str]]:

@@ -7,10 +7,10 @@ in one convention is another law than the same runs give in the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from algoprog.config import unknown_key
-from algoprog.flops.count import HARDWARE_COMPONENTS, FlopCount, whole_share
+from algoprog.flops.count import HARDWARE_COMPONENTS, FlopCount, head_recompute, whole_share
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ CONVENTIONS: dict[str, Convention] = {
         Convention(
             "hardware",
             "causal_exact plus products that are executed twice or on padding: scores again in the backward pass",
-            "Dao et al. 2022, algorithm 4, for fused attention; plain PyTorch for everything else",
+            "Dao et al. 2022, algorithm 4, for fused attention; plain PyTorch for everything else, unless with_head says so",
             lambda facts: facts.count.training_total + facts.count.of(*HARDWARE_COMPONENTS),
         ),
     )
@@ -123,6 +123,17 @@ def named(name: str, where: object = "--flops") -> Convention:
     if name not in CONVENTIONS:
         raise unknown_key(name, list(CONVENTIONS), where=where, kind="FLOP convention")
     return CONVENTIONS[name]
+
+
+def with_head(facts: Facts, kind: str) -> Facts:
+    """The same facts of a run whose vocabulary head was of this kind (:data:`algoprog.flops.count.HEADS`).
+
+    Only ``hardware`` changes: 8 N V D in place of 6 N V D for a head in chunks, 10 N V D for one without logits in memory.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    return replace(facts, count=facts.count + head_recompute(facts.count, kind))
 
 
 def per_sequence(facts: Facts) -> dict[str, int]:

@@ -144,6 +144,22 @@ def causal_attention_flops(width: int, tokens: int) -> FlopCount:
     return visible + full + FlopCount({}, {"recompute": 2 * width * causal_pairs(tokens)})
 
 
+HEADS = {"plain": 0, "chunked": 1, "flash": 2}
+"""Kind of vocabulary head -> how often its backward pass forms the logits again: never where they are kept, once in chunks
+that are thrown away, once for each of its two gradients where logits never reach memory (Wijmans et al. 2024, section 4)."""
+
+
+def head_recompute(count: FlopCount, kind: str) -> FlopCount:
+    """What a head of this kind (:data:`HEADS`) executes besides ``count``, under ``recompute``.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in HEADS:
+        raise ValueError(f"head_recompute: kind: expected {', '.join(HEADS)}, got {kind!r}")
+    return FlopCount({}, {"recompute": HEADS[kind] * count.forward.get("head", 0)})
+
+
 def lstm_flops(inputs: int, hidden: int, tokens: int) -> FlopCount:
     """One LSTM layer: four gates, input and recurrent products at every step, the first included."""
     return FlopCount.of_products("recurrent", 2 * 4 * hidden * (inputs + hidden) * tokens)

@@ -10,14 +10,13 @@ Weights are stored in fp32 and converted to the type of the input where they are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from algoprog.config import TransformerConfig
 from algoprog.flops import FlopCount, causal_attention_flops, causal_pairs, elementwise_flops, linear_flops
-from algoprog.kernels import REFERENCE, Operations
+from algoprog.kernels import REFERENCE, Operations, modules
 
 
 class Linear(nn.Module):
@@ -38,40 +37,15 @@ class Linear(nn.Module):
         return products if self.bias is None else products + elementwise_flops("bias", outputs * tokens)
 
 
-class RmsNorm(nn.Module):
-    """Root-mean-square norm with a gain, of a residual stream: returns ``(norm(s), s)`` for ``s = x + branch``."""
-
-    def __init__(self, width: int, eps: float, operations: Operations = REFERENCE) -> None:
-        super().__init__()
-        self.operations = operations
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor, branch: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x, branch: [..., D]; no branch, or one that has not been added to the stream yet."""
-        if branch is None:
-            return self.operations.rms_norm(x, self.weight, self.eps), x
-        return self.operations.add_rms_norm(branch, x, self.weight, self.eps)
+class RmsNorm(modules.RMSNorm):
+    """Root-mean-square norm with a gain, of a residual stream: ``(norm(s), s)`` for ``s = x + branch``."""
 
     def flops(self, tokens: int) -> FlopCount:
         return elementwise_flops("rms_norm", self.weight.numel() * tokens, rows=tokens)
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(modules.LayerNorm):
     """Layer norm with a gain and an optional bias, of a residual stream: ``(norm(s), s)`` for ``s = x + branch``."""
-
-    def __init__(self, width: int, eps: float, bias: bool, operations: Operations = REFERENCE) -> None:
-        super().__init__()
-        self.operations = operations
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
-        self.eps = eps
-
-    def forward(self, x: Tensor, branch: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x, branch: [..., D]; no branch, or one that has not been added to the stream yet."""
-        if branch is None:
-            return self.operations.layer_norm(x, self.weight, self.bias, self.eps), x
-        return self.operations.add_layer_norm(branch, x, self.weight, self.bias, self.eps)
 
     def flops(self, tokens: int) -> FlopCount:
         elements = self.weight.numel() * tokens
@@ -103,32 +77,19 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config: TransformerConfig, operations: Operations = REFERENCE) -> None:
         super().__init__()
-        self.operations = operations
-        self.heads = config.heads
-        self.width = config.width
-        self.rotary = config.position == "rotary"
+        self.width, self.rotary = config.width, config.position == "rotary"
         self.qkv = Linear(config.width, 3 * config.width, config.bias)
+        self.mix = modules.Attention(config.heads, operations=operations)
         self.out = Linear(config.width, config.width, config.bias)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        B, T, D = x.shape
-        qkv = self.qkv(x)
-        if rotary is None:
-            q, k, v = qkv.view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        else:
-            q, k, v = self.operations.rope(qkv, *rotary, self.heads, inplace=not torch.is_grad_enabled())
-        mixed = self.operations.causal_attention(q, k, v)
-        return self.out(mixed.transpose(1, 2).reshape(B, T, D))
+    def forward(self, x: Tensor, rotary: modules.Rotary | None) -> Tensor:
+        return self.out(self.mix(self.qkv(x), rotary))
 
     def flops(self, tokens: int) -> FlopCount:
         projections = self.qkv.flops(self.component, tokens) + self.out.flops(self.component, tokens)
         mixing = causal_attention_flops(self.width, tokens)
-        mixing += elementwise_flops("softmax", self.heads * causal_pairs(tokens))
+        mixing += elementwise_flops("softmax", self.mix.heads * causal_pairs(tokens))
         return projections + mixing + elementwise_flops("rotary", 2 * self.width * tokens if self.rotary else 0)
-
-
-GATED = {"swiglu": "swiglu", "glu": "gated_linear_unit"}
-PLAIN = {"gelu": "gelu", "relu": "relu"}
 
 
 class Mlp(nn.Module):
@@ -138,49 +99,28 @@ class Mlp(nn.Module):
 
     def __init__(self, config: TransformerConfig, operations: Operations = REFERENCE) -> None:
         super().__init__()
-        gated = config.activation in GATED
-        self.activation_name, self.hidden = config.activation, config.mlp_width
-        self.activation: Callable[[Tensor], Tensor] = getattr(operations, (GATED | PLAIN)[config.activation])
-        self.up = Linear(config.width, config.mlp_width * (2 if gated else 1), config.bias)
+        self.activation, self.hidden = modules.Activation(config.activation, operations), config.mlp_width
+        self.up = Linear(config.width, self.activation.inputs * config.mlp_width, config.bias)
         self.down = Linear(config.mlp_width, config.width, config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x)))
 
     def flops(self, tokens: int) -> FlopCount:
-        activation = elementwise_flops(self.activation_name, self.hidden * tokens)
+        activation = elementwise_flops(self.activation.name, self.hidden * tokens)
         return self.up.flops(self.component, tokens) + activation + self.down.flops(self.component, tokens)
 
 
-class VocabularyHead(nn.Module):
+class VocabularyHead(modules.LinearCrossEntropy):
     """The loss of next-token prediction: D -> V and cross-entropy. Owns a weight only if it is not tied to the embedding."""
 
     component = "head"
-
-    def __init__(self, width: int, vocab: int, bias: bool, tied: bool, operations: Operations = REFERENCE) -> None:
-        super().__init__()
-        self.operations = operations
-        self.width, self.vocab = width, vocab
-        self.weight = None if tied else nn.Parameter(torch.empty(vocab, width))
-        self.bias = nn.Parameter(torch.zeros(vocab)) if bias else None
-
-    def forward(self, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        """Sum of the loss in nats over all targets that are not -100. x: [B, T, D]; targets: [B, T]."""
-        weight = embedding if self.weight is None else self.weight
-        return self.operations.linear_cross_entropy(x.reshape(-1, self.width), weight, self.bias, targets.reshape(-1))
 
     def flops(self, tokens: int) -> FlopCount:
         logits = self.vocab * tokens
         count = linear_flops(self.component, self.width, self.vocab, tokens)
         count += elementwise_flops("cross_entropy", logits, rows=tokens)
         return count if self.bias is None else count + elementwise_flops("bias", logits)
-
-
-def rotary_tables(context: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of position times frequency, each [T, K/2]; frequencies ``base^(-2i/K)`` (Su et al. 2021, eq. 15)."""
-    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    angle = torch.outer(torch.arange(context, dtype=torch.float64), frequency)
-    return angle.cos().float(), angle.sin().float()
 
 
 def sinusoidal_table(context: int, width: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from algoprog.config import LstmConfig
 from algoprog.flops import FlopCount, elementwise_flops, lstm_flops
 from algoprog.kernels import REFERENCE, Operations
+from algoprog.models import recompute
 from algoprog.models.layers import VocabularyHead
 
 State = list[tuple[Tensor, Tensor]]
@@ -39,10 +40,12 @@ class LstmLayer(nn.Module):
             if bias is not None:
                 bias[self.width : 2 * self.width] = config.forget_bias / 2
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x: [B, T, D]; state: (h, c), each [1, B, D]."""
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor], bptt: int | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x: [B, T, D]; state: (h, c), each [1, B, D]; ``bptt``: steps that gradients flow through the state, None for all."""
         biases = None if self.bias_ih is None or self.bias_hh is None else (self.bias_ih, self.bias_hh)
-        return self.operations.lstm(x, state, (self.weight_ih, self.weight_hh), biases)
+        return self.operations.lstm(x, state, (self.weight_ih, self.weight_hh), biases, bptt=bptt)
 
     def flops(self, tokens: int) -> FlopCount:
         count = lstm_flops(self.width, self.width, tokens) + elementwise_flops("lstm_cell", self.width * tokens)
@@ -53,8 +56,13 @@ class LstmLayer(nn.Module):
 class LstmModel(nn.Module):
     """Token ids and a carried state in, summed next-token loss and the next state out.
 
-    Gradients flow through at most ``bptt`` steps: the sequence is cut into windows and the state is detached between them.
+    Gradients flow through the state for at most ``bptt`` steps: windows of that length pass on values, not gradients. A state
+    depends on its own layer and on the same step of the layer below, so the layers run one after another, each over all
+    windows, in one launch where the kernel can. With ``recompute`` set, layers keep their inputs only and run again in the
+    backward pass.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -87,25 +95,16 @@ class LstmModel(nn.Module):
         inputs, targets: [B, T] int64, target -100 is not scored; ``state`` None starts from zeros. ``generator`` draws the
         dropout masks while training.
         """
-        B, T = inputs.shape
-        state = self.zero_state(B) if state is None else state
+        state = self.zero_state(inputs.shape[0]) if state is None else state
         x = nn.functional.embedding(inputs, self.embedding).to(self.compute_dtype)
-        outputs = []
-        for window in torch.split(x, self.config.bptt if self.training else T, dim=1):
-            y, state = self._run(window, state, generator)
-            state = [(h.detach(), c.detach()) for h, c in state]
-            outputs.append(y)
-        hidden = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        return self.head(hidden, self.embedding, targets), state
-
-    def _run(self, x: Tensor, state: State, generator: torch.Generator | None) -> tuple[Tensor, State]:
-        after = []
+        bptt = self.config.bptt if self.training else None
         x = self._drop(x, generator)
+        after = []
         for layer, before in zip(self.layers, state, strict=True):
-            x, last = layer(x, before)
+            x, (h, c) = recompute.call(layer, self.recompute, x, before, bptt)
             x = self._drop(x, generator)
-            after.append(last)
-        return x, after
+            after.append((h.detach(), c.detach()))
+        return self.head(x, self.embedding, targets), after
 
     def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Inverted dropout with masks from ``generator``, so that a mask depends on (seed, step) only."""
@@ -124,4 +123,6 @@ class LstmModel(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, LstmLayer)
             total = total + layer.flops(tokens)
+            if self.recompute:
+                total += FlopCount({}, {"recompute": layer.flops(tokens).forward_total})
         return total

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import nn
 
-from algoprog.config import Frozen, ModelConfig
+from algoprog.config import Frozen, ModelConfig, PluginConfig
 from algoprog.flops import FlopCount
 from algoprog.flops.conventions import Facts
 from algoprog.kernels import REFERENCE, Operations
 from algoprog.models.lstm import LstmModel
+from algoprog.models.plugin import Plugin, check_plugin, facts_of
 from algoprog.models.transformer import Transformer
 
 FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "transformer": Transformer,
     "lstm": LstmModel,
+    "plugin": Plugin,
 }
 
 
@@ -36,14 +39,25 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(p.numel() for p in _on_meta(config).parameters())
 
 
-def model_flops(config: ModelConfig) -> FlopCount:
-    """FLOPs of one sequence of ``config.context`` tokens, from the modules' own counts."""
-    return _on_meta(config).flops(config.context)  # type: ignore[operator]
+def model_flops(config: ModelConfig, recompute: bool = False) -> FlopCount:
+    """FLOPs of one sequence of ``config.context`` tokens, from the modules' own counts.
+
+    With ``recompute``, of a model whose blocks run again in the backward pass: more under that name, nothing else changes.
+    """
+    return flop_facts(config, recompute).count
 
 
-def flop_facts(config: ModelConfig) -> Facts:
+@cache  # a plan asks for the same shape many times over
+def flop_facts(config: ModelConfig, recompute: bool = False) -> Facts:
     """FLOPs and parameters of one sequence of ``config.context`` tokens, as :mod:`algoprog.flops.conventions` needs them."""
     model = _on_meta(config)
+    model.recompute = recompute  # type: ignore[assignment]
+    if isinstance(config, PluginConfig):
+        assert isinstance(model, Plugin)
+        check_plugin(config)
+        params = sum(p.numel() for p in model.parameters())
+        count = model.flops(config.context)
+        return Facts(count, config.context, params, attention_heads=0, **facts_of(model, config))
     table = model.get_parameter("embedding")
     positions = getattr(model, "positions", None)
     placed = 0 if positions is None else positions.numel()

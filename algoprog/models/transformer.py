@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from algoprog.config import TransformerConfig
 from algoprog.flops import FlopCount, elementwise_flops
 from algoprog.kernels import REFERENCE, Operations
+from algoprog.kernels.modules import Rotary
+from algoprog.models import recompute
 from algoprog.models.layers import (
     CausalSelfAttention,
     Linear,
@@ -17,7 +19,6 @@ from algoprog.models.layers import (
     VocabularyHead,
     block_norm,
     final_norm,
-    rotary_tables,
     sinusoidal_table,
 )
 
@@ -37,9 +38,7 @@ class Block(nn.Module):
         self.attention, self.attention_norm = CausalSelfAttention(config, operations), block_norm(config, operations)
         self.mlp, self.mlp_norm = Mlp(config, operations), block_norm(config, operations)
 
-    def forward(
-        self, x: Tensor, branch: Tensor | None, rotary: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, branch: Tensor | None, rotary: Rotary | None) -> tuple[Tensor, Tensor | None]:
         """The residual stream and the branch that the next norm adds to it, so that sum and norm are one operation."""
         if self.pre:
             normed, x = self.attention_norm(x, branch)
@@ -54,12 +53,22 @@ class Block(nn.Module):
         residuals = elementwise_flops("residual", 2 * self.width * tokens)
         return self.attention.flops(tokens) + self.mlp.flops(tokens) + norms + residuals
 
+    def recomputed_flops(self, tokens: int) -> FlopCount:
+        """Products of a second forward pass. The last map of a pre-norm block is not among them: its output is not saved."""
+        products = self.flops(tokens).forward_total
+        if self.pre:
+            products -= self.mlp.down.flops("mlp", tokens).forward_total
+        return FlopCount({}, {"recompute": products})
+
 
 class Transformer(nn.Module):
-    """Token ids in, summed next-token loss out. Stateless: ``state`` passes through as None."""
+    """Token ids in, summed next-token loss out. Stateless: ``state`` passes through as None.
 
-    cos: Tensor
-    sin: Tensor
+    With ``recompute`` set, blocks keep their inputs only and run again in the backward pass.
+    """
+
+    recompute = False
+
     table: Tensor
 
     def __init__(
@@ -77,17 +86,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, operations) for _ in range(config.depth))
         self.norm = final_norm(config, operations)
         self.head = VocabularyHead(config.width, config.vocab, config.bias, config.tied, operations)
-        self._register_tables()
-        self._init(generator)
-
-    def _register_tables(self) -> None:
-        config = self.config
-        if config.position == "rotary":
-            cos, sin = rotary_tables(config.context, config.width // config.heads, config.rotary_base)
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
-        elif config.position == "sinusoidal":
+        head_dim, rotates = config.width // config.heads, config.position == "rotary"
+        self.rotary = Rotary(head_dim, config.context, config.rotary_base, operations) if rotates else None
+        if config.position == "sinusoidal":
             self.register_buffer("table", sinusoidal_table(config.context, config.width), persistent=False)
+        self._init(generator)
 
     @torch.no_grad()
     def _init(self, generator: torch.Generator) -> None:
@@ -118,21 +121,20 @@ class Transformer(nn.Module):
         self, inputs: Tensor, targets: Tensor, state: None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, None]:
         """Sum of the loss in nats over the targets. inputs, targets: [B, T] int64, target -100 is not scored."""
-        x, rotary = self._embed(inputs)
-        branch = None
+        x, branch = self._embed(inputs), None
         for block in self.blocks:
-            x, branch = block(x, branch, rotary)
+            x, branch = recompute.call(block, self.recompute, x, branch, self.rotary)
         normed, _ = self.norm(x, branch)
         return self.head(normed, self.embedding, targets), None
 
-    def _embed(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    def _embed(self, inputs: Tensor) -> Tensor:
         T = inputs.shape[1]
         x = nn.functional.embedding(inputs, self.embedding)
-        if self.config.position == "rotary":
-            return x.to(self.compute_dtype), (self.cos[:T], self.sin[:T])
         if self.positions is not None:
-            return (x + self.positions[:T]).to(self.compute_dtype), None
-        return (x * math.sqrt(self.config.width) + self.table[:T]).to(self.compute_dtype), None
+            x = x + self.positions[:T]
+        elif self.config.position == "sinusoidal":
+            x = x * math.sqrt(self.config.width) + self.table[:T]
+        return x.to(self.compute_dtype)
 
     def flops(self, tokens: int) -> FlopCount:
         """FLOPs of one sequence of ``tokens`` positions."""
@@ -142,4 +144,6 @@ class Transformer(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             total = total + block.flops(tokens)
+            if self.recompute:
+                total += block.recomputed_flops(tokens)
         return total

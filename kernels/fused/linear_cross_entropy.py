@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,13 +29,20 @@ REDUCTIONS = ("sum", "mean", "none")
 OP = "linear_cross_entropy"
 
 
-def method_for(width: int, dtype: torch.dtype, device: torch.device) -> str:
+def method_for(width: int, dtype: torch.dtype, device: torch.device) -> Literal["flash", "chunked"]:
     """The method for hidden states of this width and type on this device: "flash" or "chunked".
 
     Below the limit the traffic of logits costs more than computing them again. In fp32 flash has no tensor cores to use.
     The limit follows from instruction and byte counts and is not measured yet.
     """
     return "flash" if width <= head_flash.max_width(device) and dtype != torch.float32 else "chunked"
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """Which method serves which width, in one line."""
+    if dtype == torch.float32:
+        return "chunked"
+    return f"flash to width {head_flash.max_width(device)}, chunked beyond"
 
 
 def hardware_flops(tokens: int, vocab: int, width: int, method: str) -> tuple[int, int]:

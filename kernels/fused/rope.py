@@ -6,7 +6,8 @@ backward pass rotates by the opposite angle and writes one packed gradient, so t
 needs a pass of its own.
 
 Tensors: qkv [B, T, (H + 2G) K] = [q heads | k heads | v heads], rows with any stride; q [B, T, H, K] and k, v [B, T, G, K]
-contiguous, seen by the caller as [B, H, T, K]; their gradients with any strides but 1 along K; cos, sin fp32 [>= T, R/2].
+contiguous, seen by the caller as [B, H, T, K]; their gradients with any strides but 1 along K; cos, sin fp32 [rows, R/2];
+positions int64 [T] or [B, T], the row of each token, None for 0, 1, ... A position without a row gives NaN.
 Bytes per token in bf16 with H = G: 12 HK forward, 12 HK backward; in place 8 HK, v untouched. Arithmetic is fp32 with one
 rounding per output. If R/2 is not a multiple of 8 the second half of a head is aligned to fewer than 16 bytes.
 
@@ -21,64 +22,21 @@ import triton.language as tl
 from torch import Tensor
 
 from algoprog.kernels.formulas import register_formula
-from algoprog.kernels.fused.launch import (
-    alignment,
-    ceil_div,
-    next_power_of_2,
-    on_device_of,
-    require,
-    require_input,
-)
-
-TILE = 1024
-"""Rotated pairs per program: 8 of each half per thread with four warps."""
-
-
-@triton.jit
-def _move(
-    packed_ptr, part_ptr, cos_ptr, sin_ptr, packed_b, packed_t, part_b, part_t, part_h, first_token, first_head,
-    tokens, steps, heads, UNIT: tl.constexpr, K: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, BACKWARD: tl.constexpr,
-    TOKENS: tl.constexpr, HEADS: tl.constexpr, HALF_COLUMNS: tl.constexpr, REST_COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """TOKENS x HEADS rows of one of q, k, v: packed -> part, or with BACKWARD part -> packed. Only q and k are rotated."""
-    row = tl.arange(0, TOKENS * HEADS)
-    token, head = first_token + row // HEADS, first_head + row % HEADS
-    here = ((token < tokens) & (head < heads))[:, None]
-    batch, step = (token // steps).to(tl.int64), (token % steps).to(tl.int64)
-    packed_ptr += ((batch * packed_b + step * packed_t) * UNIT + head * K)[:, None]
-    part_ptr += ((batch * part_b + step * part_t + head.to(tl.int64) * part_h) * UNIT)[:, None]
-    source = part_ptr if BACKWARD else packed_ptr
-    target = packed_ptr if BACKWARD else part_ptr
-    kind = target.dtype.element_ty
-    column = tl.arange(0, HALF_COLUMNS)[None, :]
-    inside = here & (column < HALF)
-    a = tl.load(source + column, mask=inside, other=0.0)
-    b = tl.load(source + column + HALF, mask=inside, other=0.0)
-    if ROTATE:
-        table = step[:, None] * HALF + column
-        cos = tl.load(cos_ptr + table, mask=inside, other=0.0)
-        sin = tl.load(sin_ptr + table, mask=inside, other=0.0)
-        if BACKWARD:
-            sin = -sin
-        a, b = a.to(tl.float32), b.to(tl.float32)
-        a, b = (a * cos - b * sin).to(kind), (b * cos + a * sin).to(kind)
-    tl.store(target + column, a, mask=inside)
-    tl.store(target + column + HALF, b, mask=inside)
-    if 2 * HALF < K:
-        column = 2 * HALF + tl.arange(0, REST_COLUMNS)[None, :]
-        inside = here & (column < K)
-        tl.store(target + column, tl.load(source + column, mask=inside, other=0.0), mask=inside)
+from algoprog.kernels.fused.launch import alignment, ceil_div, next_power_of_2, on_device_of, require
+from algoprog.kernels.fused.rotation import check_rotation, move, position_strides, split, tile, unit_stride
 
 
 @triton.jit(
     do_not_specialize=[
-        "packed_b", "packed_t", "q_b", "q_t", "q_h", "k_b", "k_t", "k_h", "v_b", "v_t", "v_h", "tokens", "steps",
+        "packed_b", "packed_t", "q_b", "q_t", "q_h", "k_b", "k_t", "k_h", "v_b", "v_t", "v_h", "position_b",
+        "position_t", "tokens", "steps", "rows",
     ]
 )  # fmt: skip
 def rotate_parts(
-    packed_ptr, q_ptr, k_ptr, v_ptr, cos_ptr, sin_ptr, packed_b, packed_t, q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h,
-    tokens, steps, UNIT: tl.constexpr, H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, HALF: tl.constexpr,
-    BACKWARD: tl.constexpr, TOKENS: tl.constexpr, HEADS: tl.constexpr, HALF_COLUMNS: tl.constexpr, REST_COLUMNS: tl.constexpr,
+    packed_ptr, q_ptr, k_ptr, v_ptr, cos_ptr, sin_ptr, position_ptr, packed_b, packed_t, q_b, q_t, q_h, k_b, k_t, k_h, v_b,
+    v_t, v_h, position_b, position_t, tokens, steps, rows, UNIT: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
+    K: tl.constexpr, HALF: tl.constexpr, BACKWARD: tl.constexpr, TOKENS: tl.constexpr, HEADS: tl.constexpr,
+    HALF_COLUMNS: tl.constexpr, REST_COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Axis 0 of the grid is tiles of tokens, axis 1 blocks of heads of q, then of k, then of v (absent in place).
 
@@ -89,29 +47,24 @@ def rotate_parts(
     Q_BLOCKS: tl.constexpr = (H + HEADS - 1) // HEADS
     K_BLOCKS: tl.constexpr = (G + HEADS - 1) // HEADS
     if block < Q_BLOCKS:
-        _move(packed_ptr, q_ptr, cos_ptr, sin_ptr, packed_b, packed_t, q_b, q_t, q_h, first_token, block * HEADS,
-              tokens, steps, H, UNIT, K, HALF, True, BACKWARD, TOKENS, HEADS, HALF_COLUMNS, REST_COLUMNS)  # fmt: skip
+        move(packed_ptr, q_ptr, cos_ptr, sin_ptr, position_ptr, packed_b, packed_t, q_b, q_t, q_h, position_b, position_t,
+             first_token, block * HEADS, tokens, steps, rows, H, UNIT, K, HALF, True, BACKWARD, TOKENS, HEADS, HALF_COLUMNS,
+             REST_COLUMNS)  # fmt: skip
     elif block < Q_BLOCKS + K_BLOCKS:
-        _move(packed_ptr + H * K, k_ptr, cos_ptr, sin_ptr, packed_b, packed_t, k_b, k_t, k_h, first_token,
-              (block - Q_BLOCKS) * HEADS, tokens, steps, G, UNIT, K, HALF, True, BACKWARD, TOKENS, HEADS, HALF_COLUMNS,
-              REST_COLUMNS)  # fmt: skip
+        move(packed_ptr + H * K, k_ptr, cos_ptr, sin_ptr, position_ptr, packed_b, packed_t, k_b, k_t, k_h, position_b,
+             position_t, first_token, (block - Q_BLOCKS) * HEADS, tokens, steps, rows, G, UNIT, K, HALF, True, BACKWARD,
+             TOKENS, HEADS, HALF_COLUMNS, REST_COLUMNS)  # fmt: skip
     else:
         if v_ptr is not None:
-            _move(packed_ptr + (H + G) * K, v_ptr, cos_ptr, sin_ptr, packed_b, packed_t, v_b, v_t, v_h, first_token,
-                  (block - Q_BLOCKS - K_BLOCKS) * HEADS, tokens, steps, G, UNIT, K, HALF, False, BACKWARD, TOKENS, HEADS,
-                  HALF_COLUMNS, REST_COLUMNS)  # fmt: skip
-
-
-def tile(heads: int, half: int) -> tuple[int, int, int]:
-    """(tokens, heads, columns of a half) of a tile of about ``TILE`` pairs."""
-    columns = next_power_of_2(half)
-    block = min(next_power_of_2(heads), max(1, TILE // columns))
-    return max(1, TILE // (columns * block)), block, columns
+            move(packed_ptr + (H + G) * K, v_ptr, cos_ptr, sin_ptr, position_ptr, packed_b, packed_t, v_b, v_t, v_h,
+                 position_b, position_t, first_token, (block - Q_BLOCKS - K_BLOCKS) * HEADS, tokens, steps, rows, G, UNIT, K,
+                 HALF, False, BACKWARD, TOKENS, HEADS, HALF_COLUMNS, REST_COLUMNS)  # fmt: skip
 
 
 def _launch(
-    packed: Tensor, q: Tensor, k: Tensor, v: Tensor | None, cos: Tensor, sin: Tensor, *, backward: bool
-) -> None:
+    packed: Tensor, q: Tensor, k: Tensor, v: Tensor | None, cos: Tensor, sin: Tensor, positions: Tensor | None, *,
+    backward: bool,
+) -> None:  # fmt: skip
     """packed: [B, T, (H + 2G) K]; q, k, v: [B, T, heads, K] with unit stride along K; v None is left alone."""
     batch, steps, heads, width = q.shape
     kv_heads, half = k.shape[2], cos.shape[-1]
@@ -124,68 +77,61 @@ def _launch(
     unit = alignment(*strides)
     with on_device_of(q):
         rotate_parts[(ceil_div(batch * steps, tile_tokens), blocks)](
-            packed, q, k, v, cos[:steps].contiguous(), sin[:steps].contiguous(), *(stride // unit for stride in strides),
-            batch * steps, steps, UNIT=unit, H=heads, G=kv_heads, K=width, HALF=half, BACKWARD=backward,
-            TOKENS=tile_tokens, HEADS=tile_heads, HALF_COLUMNS=columns,
+            packed, q, k, v, cos.contiguous(), sin.contiguous(), positions, *(stride // unit for stride in strides),
+            *position_strides(positions), batch * steps, steps, len(cos), UNIT=unit, H=heads, G=kv_heads, K=width, HALF=half,
+            BACKWARD=backward, TOKENS=tile_tokens, HEADS=tile_heads, HALF_COLUMNS=columns,
             REST_COLUMNS=next_power_of_2(max(1, width - 2 * half)), num_warps=4,
         )  # fmt: skip
 
 
-def _unit_stride(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _split(packed: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views [B, T, H, K], [B, T, G, K], [B, T, G, K]."""
-    width = packed.shape[-1] // (heads + 2 * kv_heads)
-    q, k, v = torch.split(packed, [heads * width, kv_heads * width, kv_heads * width], dim=-1)
-    return q.unflatten(-1, (heads, width)), k.unflatten(-1, (kv_heads, width)), v.unflatten(-1, (kv_heads, width))
-
-
 @torch.library.custom_op("algoprog::rope", mutates_args=())
-def _rope(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = (torch.empty(p.shape, dtype=p.dtype, device=p.device) for p in _split(qkv, heads, kv_heads))
-    _launch(_unit_stride(qkv), q, k, v, cos, sin, backward=False)
+def _rope(
+    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, heads: int, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (torch.empty(p.shape, dtype=p.dtype, device=p.device) for p in split(qkv, heads, kv_heads))
+    _launch(unit_stride(qkv), q, k, v, cos, sin, positions, backward=False)
     return q, k, v
 
 
 @torch.library.custom_op("algoprog::rope_backward", mutates_args=())
-def _rope_backward(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rope_backward(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None) -> Tensor:
     batch, steps, heads, width = dq.shape
     dqkv = torch.empty((batch, steps, (heads + 2 * dk.shape[2]) * width), dtype=dq.dtype, device=dq.device)
-    _launch(dqkv, _unit_stride(dq), _unit_stride(dk), _unit_stride(dv), cos, sin, backward=True)
+    _launch(dqkv, unit_stride(dq), unit_stride(dk), unit_stride(dv), cos, sin, positions, backward=True)
     return dqkv
 
 
 @torch.library.custom_op("algoprog::rope_", mutates_args=("qkv",))
-def _rope_in_place(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> None:
-    q, k, _ = _split(qkv, heads, kv_heads)
-    _launch(qkv, q, k, None, cos, sin, backward=False)
+def _rope_in_place(qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, heads: int, kv_heads: int) -> None:
+    q, k, _ = split(qkv, heads, kv_heads)
+    _launch(qkv, q, k, None, cos, sin, positions, backward=False)
 
 
 @_rope.register_fake
-def _(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = (p.new_empty(p.shape) for p in _split(qkv, heads, kv_heads))
+def _(
+    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, heads: int, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (p.new_empty(p.shape) for p in split(qkv, heads, kv_heads))
     return q, k, v
 
 
 @_rope_backward.register_fake
-def _(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None) -> Tensor:
     return dq.new_empty((*dq.shape[:2], (dq.shape[2] + 2 * dk.shape[2]) * dq.shape[3]))
 
 
 @_rope_in_place.register_fake
-def _(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> None:
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, heads: int, kv_heads: int) -> None:
     return None
 
 
 def _save(ctx, inputs, output) -> None:
-    _, cos, sin, _, _ = inputs
-    ctx.save_for_backward(cos, sin)
+    _, cos, sin, positions, _, _ = inputs
+    ctx.save_for_backward(cos, sin, positions)
 
 
 def _differentiate(ctx, dq, dk, dv):
-    return torch.ops.algoprog.rope_backward(dq, dk, dv, *ctx.saved_tensors), None, None, None, None
+    return torch.ops.algoprog.rope_backward(dq, dk, dv, *ctx.saved_tensors), *[None] * 5
 
 
 _rope.register_autograd(_differentiate, setup_context=_save)
@@ -194,39 +140,22 @@ for _op in ("rope", "rope_backward", "rope_"):
 
 
 def rope(
-    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int | None = None, *, inplace: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int | None = None, *, positions: Tensor | None = None,
+    inplace: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """As :func:`algoprog.kernels.reference.rope`; ``inplace`` overwrites the q and k parts of ``qkv`` and returns views.
 
     Raises:
         ValueError: a bad argument, or ``inplace`` where a gradient of ``qkv`` is recorded.
     """
     groups = heads if kv_heads is None else kv_heads
-    _check(qkv, cos, sin, heads, groups)
+    check_rotation("rope", qkv, cos, sin, heads, groups, positions)
     if inplace:
         recorded = torch.is_grad_enabled() and qkv.requires_grad
         require(not recorded, "rope", "inplace", "False while a gradient of qkv is recorded", True)
         require(qkv.stride(-1) == 1, "rope", "qkv", "unit stride along the last dimension", tuple(qkv.stride()))
-        torch.ops.algoprog.rope_(qkv, cos, sin, heads, groups)
-        q, k, v = _split(qkv, heads, groups)
+        torch.ops.algoprog.rope_(qkv, cos, sin, positions, heads, groups)
+        q, k, v = split(qkv, heads, groups)
     else:
-        q, k, v = torch.ops.algoprog.rope(qkv, cos, sin, heads, groups)
+        q, k, v = torch.ops.algoprog.rope(qkv, cos, sin, positions, heads, groups)
     return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-
-
-def _check(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> None:
-    require_input("rope", "qkv", qkv)
-    require(qkv.ndim == 3, "rope", "qkv", "shape [B, T, (heads + 2 * kv_heads) * K]", tuple(qkv.shape))
-    require(heads >= 1, "rope", "heads", "at least 1", heads)
-    fine = kv_heads >= 1 and heads % kv_heads == 0
-    require(fine, "rope", "kv_heads", f"a divisor of heads {heads}", kv_heads)
-    parts = heads + 2 * kv_heads
-    require(qkv.shape[-1] % parts == 0, "rope", "qkv", f"a last dimension divisible by {parts} heads", tuple(qkv.shape))
-    width = qkv.shape[-1] // parts
-    for name, table in (("cos", cos), ("sin", sin)):
-        require(table.dtype == torch.float32, "rope", name, "a float32 tensor", table.dtype)
-        require(table.device == qkv.device, "rope", name, f"a tensor on {qkv.device}", table.device)
-        fine = table.ndim == 2 and table.shape[0] >= qkv.shape[1] and 1 <= table.shape[1] <= width // 2
-        wanted = f"shape [at least {qkv.shape[1]} positions, 1 to {width // 2} angles]"
-        require(fine, "rope", name, wanted, tuple(table.shape))
-    require(cos.shape == sin.shape, "rope", "sin", f"the shape of cos, {tuple(cos.shape)}", tuple(sin.shape))

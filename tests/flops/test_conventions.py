@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algoprog.config import BudgetConfig, InputError, LstmConfig, TransformerConfig
-from algoprog.flops.conventions import CONVENTIONS, DEFAULT, named, per_sequence, per_token
+from algoprog.flops.conventions import CONVENTIONS, DEFAULT, named, per_sequence, per_token, with_head
 from algoprog.models import flop_facts
 from algoprog.recipes import resolve
 
@@ -108,6 +108,24 @@ def test_identities_of_lstms(width: int, depth: int, context: int, vocab: int) -
     assert found[DEFAULT] == found["hardware"] == 48 * depth * width**2 + 6 * vocab * width
     assert found["kaplan_6n"] == 48 * depth * width**2
     assert found["study_profiler"] == 6 * vocab * width
+
+
+@pytest.mark.parametrize(("kind", "times"), [("plain", 0), ("chunked", 1), ("flash", 2)])
+@pytest.mark.parametrize("arch", ["modern", "lstm"])
+def test_the_hardware_count_follows_the_kind_of_head_that_ran(arch: str, kind: str, times: int) -> None:
+    """6, 8 or 10 N V D for the head, and nothing else changes in any convention."""
+    facts = flop_facts(resolve(arch, 64, BudgetConfig(tokens=1), data={"tokenizer": "gpt2"}).model)
+    plain, found = per_sequence(facts), per_sequence(with_head(facts, kind))
+    logits = 2 * facts.tokens * facts.table_params
+    assert facts.count.of("head") == 3 * logits
+    assert found.pop("hardware") == plain.pop("hardware") + times * logits
+    assert found == plain
+
+
+def test_an_unknown_kind_of_head_is_an_error() -> None:
+    facts = flop_facts(resolve("modern", 64, BudgetConfig(tokens=1), data={"tokenizer": "gpt2"}).model)
+    with pytest.raises(ValueError, match="head_recompute: kind: expected plain, chunked, flash, got 'fused'"):
+        with_head(facts, "fused")
 
 
 def test_names_sources_and_the_nearest_name() -> None:

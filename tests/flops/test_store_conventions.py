@@ -19,7 +19,8 @@ from algoprog.recipes import resolve
 from algoprog.scaling import load_runs
 from algoprog.sweep import commands
 from algoprog.sweep.plan import PlannedRun
-from algoprog.sweep.store import FILE, SCHEMA, open_for_driving, open_for_reading
+from algoprog.sweep.schema import SCHEMA
+from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
 from algoprog.training.budget import plan_work
 
 RUN = resolve("modern", 16, BudgetConfig(flops=10**10), overrides={"batch": 4})
@@ -118,7 +119,7 @@ def test_an_older_store_reads_as_before_and_is_brought_up_by_its_next_driver(tmp
 
 def test_a_crash_while_bringing_up_leaves_the_old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old_store(tmp_path)
-    monkeypatch.setattr("algoprog.sweep.store._POINTS", "CREATE VIEW points AS SELECT nothing FROM nowhere, (")
+    monkeypatch.setattr("algoprog.sweep.schema._POINTS", "CREATE VIEW points AS SELECT nothing FROM nowhere, (")
     with pytest.raises(InputError, match="could not be"):
         open_for_driving(tmp_path)
     with open_for_reading(tmp_path) as store:

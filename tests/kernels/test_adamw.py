@@ -17,6 +17,8 @@ from algoprog.kernels import REFERENCE, Choice, FlatAdamW
 from algoprog.kernels.reference import ADAMW_TILE
 from algoprog.training.checkpoint import Checkpoints
 from algoprog.training.optim import build_optimizer, clip_gradients
+from algoprog.training.optimizer_state import load_named_state, named_state
+from algoprog.training.state import RunState
 
 SETTINGS: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8}
 
@@ -162,11 +164,14 @@ def test_a_checkpoint_holds_it_and_a_resumed_run_is_the_same_bit_for_bit(tmp_pat
     straight, _ = run("flat", 8)
     net, optimizer = run("flat", 5)
     checkpoints = Checkpoints(tmp_path, "digest")
-    checkpoints.save(5, net, optimizer, None)
+    checkpoints.save(RunState(5, dict(net.state_dict()), named_state(net, optimizer)))
     net = model(seed=4)
     optimizer = FlatAdamW(groups(net), **SETTINGS, max_norm=1.0)
     places = [p.data_ptr() for p in net.parameters()]
-    assert checkpoints.restore(net, optimizer) is not None
+    state = checkpoints.restore()
+    assert state is not None
+    net.load_state_dict(state.model)
+    load_named_state(net, optimizer, state.optimizer)
     assert [p.data_ptr() for p in net.parameters()] == places
     for group in optimizer.param_groups:  # rates are not part of a checkpoint: the schedule gives them
         for s in range(5):
@@ -193,6 +198,29 @@ def test_a_loss_that_is_not_finite_stops_the_step() -> None:
     for p, q in zip(net.parameters(), before, strict=True):
         assert not torch.equal(p, q)
         assert torch.equal(optimizer.shadow_of(p), p.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_warm_up_is_no_step(watched: bool) -> None:
+    """The update runs, once and on the very buffers, and leaves every bit as it was."""
+    net, calls = model(), list[tuple[Any, ...]]()
+
+    def update(*args: Any) -> None:
+        calls.append(args)
+        REFERENCE.adamw_(*args)
+
+    optimizer = FlatAdamW(groups(net), **SETTINGS, max_norm=1.0, shadow=torch.bfloat16, update=update)
+    loss = backward(net, 0)
+    optimizer.step(loss=loss)
+    loss = backward(net, 1)
+    tensors = [x for x in calls[0] if isinstance(x, Tensor)]
+    before = [x.clone() for x in tensors]
+    optimizer.warm_up(loss if watched else None)
+    assert len(calls) == 2 and (calls[1][12] is not None) == watched
+    assert calls[1][11].data_ptr() == calls[0][11].data_ptr()
+    for got, kept in zip(tensors[:-1], before[:-1], strict=True):  # but for the loss, which is the caller's
+        assert torch.equal(got, kept)
+    assert int(optimizer.ok) == 1 and optimizer.grad_norm.isfinite()
 
 
 def test_parameters_start_where_wide_accesses_may_and_groups_on_a_tile() -> None:

@@ -19,7 +19,7 @@ pytest.importorskip("triton", reason='needs triton: pip install "algoprog[triton
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("interpreted kernels cannot be compiled", allow_module_level=True)
 
-from algoprog.kernels.fused import activations, adamw, norm, rope
+from algoprog.kernels.fused import activations, adamw, norm, qk_norm_rope, rope
 
 BF16, FP32 = torch.bfloat16, torch.float32
 gate, activate = torch.ops.algoprog.gate, torch.ops.algoprog.activate
@@ -61,13 +61,31 @@ def plain_backward(kind: str) -> Callable[[], object]:
 
 def rotation(heads: int, kv_heads: int, width: int, rotary: int, dtype: torch.dtype = BF16) -> Callable[[], object]:
     qkv, angles = empty(2, 64, (heads + 2 * kv_heads) * width, dtype=dtype), empty(64, rotary // 2, dtype=FP32)
-    return lambda: torch.ops.algoprog.rope(qkv, angles, angles, heads, kv_heads)
+    return lambda: torch.ops.algoprog.rope(qkv, angles, angles, None, heads, kv_heads)
 
 
 def rotation_backward(heads: int, kv_heads: int, width: int, rotary: int) -> Callable[[], object]:
     dq, dk = empty(2, heads, 64, width).transpose(1, 2), empty(2, kv_heads, 64, width).transpose(1, 2)
     angles = empty(64, rotary // 2, dtype=FP32)
-    return lambda: torch.ops.algoprog.rope_backward(dq, dk, dk, angles, angles)
+    return lambda: torch.ops.algoprog.rope_backward(dq, dk, dk, angles, angles, None)
+
+
+def rotation_by_position() -> object:
+    qkv, angles = empty(2, 64, 3 * 8 * 64), empty(64, 32, dtype=FP32)
+    return torch.ops.algoprog.rope(qkv, angles, angles, torch.zeros(2, 64, dtype=torch.int64), 8, 8)
+
+
+def normed_rotation(heads: int, kv_heads: int, width: int, rotary: int) -> Callable[[], object]:
+    qkv, angles = empty(2, 64, (heads + 2 * kv_heads) * width), empty(64, rotary // 2, dtype=FP32)
+    gain = empty(width, dtype=FP32)
+    return lambda: qk_norm_rope._launch_forward(qkv, gain, gain, angles, angles, None, heads, kv_heads, 1e-6)
+
+
+def normed_rotation_backward(heads: int, kv_heads: int, width: int, rotary: int) -> Callable[[], object]:
+    dq, dk = empty(2, heads, 64, width).transpose(1, 2), empty(2, kv_heads, 64, width).transpose(1, 2)
+    qkv, angles = empty(2, 64, (heads + 2 * kv_heads) * width), empty(64, rotary // 2, dtype=FP32)
+    gain = empty(width, dtype=FP32)
+    return lambda: qk_norm_rope._launch_backward(dq, dk, dk, qkv, gain, gain, angles, angles, None, 1e-6)
 
 
 def optimizer_update(shadow: bool) -> Callable[[], object]:
@@ -87,6 +105,7 @@ def optimizer_scalars() -> Callable[[], object]:
     return lambda: adamw._launch_scalars(partial, table, table, table, step, norm, norm, ok, 0.9, 0.95, 1.0)
 
 
+BY_HEAD = Budget(128, narrow_stores=4)  # the sums for the gains, a channel per thread
 CASES: dict[str, tuple[Any, str, Callable[[], object], Budget]] = {
     "rms forward 64": (norm, "norm_forward", norm_forward(64, False), Budget(48, narrow_stores=1)),
     "rms forward fp32": (norm, "norm_forward", norm_forward(768, False, FP32), Budget(48, narrow_stores=1)),
@@ -105,12 +124,24 @@ CASES: dict[str, tuple[Any, str, Callable[[], object], Budget]] = {
     "rope partial": (rope, "rotate_parts", rotation(4, 4, 64, 32), Budget(48)),
     "rope 24 fp32": (rope, "rotate_parts", rotation(2, 2, 24, 24, FP32), Budget(48)),
     "rope backward 64": (rope, "rotate_parts", rotation_backward(8, 8, 64, 64), Budget(40)),
+    "rope by position": (rope, "rotate_parts", rotation_by_position, Budget(40, narrow_loads=2)),
+    "normed rope 64": (qk_norm_rope, "norm_and_rotate", normed_rotation(12, 4, 64, 64), Budget(48)),
+    "normed rope partial": (qk_norm_rope, "norm_and_rotate", normed_rotation(4, 4, 64, 32), Budget(72)),
+    "normed rope backward 64": (qk_norm_rope, "rotate_back", normed_rotation_backward(8, 8, 64, 64), BY_HEAD),
+    "normed rope backward 128": (qk_norm_rope, "rotate_back", normed_rotation_backward(8, 2, 128, 128), BY_HEAD),
     "adamw squares": (adamw, "squares", optimizer_squares, Budget(32, narrow_stores=1)),
     "adamw scalars": (adamw, "scalars", optimizer_scalars(), Budget(40, 32)),
     "adamw update": (adamw, "update", optimizer_update(False), Budget(56, narrow_loads=6)),
     "adamw update with a bf16 copy": (adamw, "update", optimizer_update(True), Budget(56, narrow_loads=6)),
 }
-ON_AMPERE = ["adamw squares", "adamw update with a bf16 copy", "layer backward 1024", "swiglu backward", "rope 64"]
+ON_AMPERE = [
+    "adamw squares",
+    "adamw update with a bf16 copy",
+    "layer backward 1024",
+    "swiglu backward",
+    "rope 64",
+    "normed rope backward 64",
+]
 
 
 def problems(made: Any, budget: Budget) -> list[str]:

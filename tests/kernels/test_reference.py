@@ -58,6 +58,43 @@ def test_rotation_keeps_norms_and_sees_only_distances() -> None:
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_rope_turns_each_token_by_the_angle_of_its_position(per_sequence: bool) -> None:
+    """As complex numbers: channel i plus the imaginary unit times channel i + R/2, turned; the rest of a head stays."""
+    positions = torch.tensor([[3, 0, 9, 3], [1, 2, 2, 8]] if per_sequence else [3, 0, 9, 3])
+    angle = torch.outer(torch.arange(10.0), torch.tensor([1.0, 0.3]))
+    turn = torch.polar(torch.ones_like(angle), angle)[positions]
+
+    def formula(qkv: Tensor) -> Tensor:
+        heads = qkv.view(2, 4, 4, 5)  # two heads of q, one of k, one of v, each of width 5
+        turned = torch.complex(heads[..., :2], heads[..., 2:4]) * turn.to(torch.complex128).view(-1, 4, 1, 2)
+        rotated = torch.cat((turned.real, turned.imag, heads[..., 4:]), -1)
+        return torch.cat((rotated[:, :, :3], heads[:, :, 3:]), 2)
+
+    def ours(qkv: Tensor) -> Tensor:
+        parts = kernels.rope(qkv, angle.cos(), angle.sin(), 2, 1, positions=positions)
+        return torch.cat(parts, 1).transpose(1, 2)
+
+    agree(ours, formula, random(2, 4, 20))
+
+
+def test_normed_queries_and_keys() -> None:
+    angle = torch.outer(torch.arange(4.0), torch.tensor([1.0, 0.3]))
+
+    def formula(qkv: Tensor, one: Tensor, two: Tensor) -> Tensor:
+        heads = qkv.view(2, 4, 4, 4)
+        gains = torch.stack((one, one, two, torch.ones_like(two)))
+        normed = heads / (heads.square().mean(-1, keepdim=True) + 1e-6).sqrt() * gains
+        turned = torch.complex(normed[..., :2], normed[..., 2:]) * torch.polar(torch.ones_like(angle), angle)[:, None]
+        return torch.cat((torch.cat((turned.real, turned.imag), -1)[:, :, :3], heads[:, :, 3:]), 2)
+
+    def ours(qkv: Tensor, one: Tensor, two: Tensor) -> Tensor:
+        parts = kernels.qk_norm_rope(qkv, one, two, angle.cos(), angle.sin(), 2, 1, eps=1e-6)
+        return torch.cat(parts, 1).transpose(1, 2)
+
+    agree(ours, formula, random(2, 4, 16), random(4), random(4, seed=1))
+
+
 def test_attention() -> None:
     def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])

@@ -64,6 +64,19 @@ def rounded_bf16() -> Iterator[None]:
     InterpreterBuilder.create_fp_trunc = stock
 
 
+def seed() -> int:
+    """A fresh seed, or that of ``ALGOPROG_TEST_SEED``; printed when a test fails."""
+    chosen = int(os.environ.get("ALGOPROG_TEST_SEED", random.SystemRandom().randrange(2**31)))
+    print(f"ALGOPROG_TEST_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def any_width() -> int:
+    """A width of 8 to 8,192, another one in every run, small ones as likely as large ones."""
+    return int(8 * 1024 ** random.Random(seed()).random())
+
+
 @pytest.fixture
 def draw(device: torch.device) -> Callable[..., Tensor]:
     """``draw(*shape, dtype=, scale=, mean=, layout=)``: a fresh random leaf; its seed is printed when a test fails.
@@ -71,9 +84,7 @@ def draw(device: torch.device) -> Callable[..., Tensor]:
     Layouts: "plain"; "misaligned" starts one element after a 16-byte boundary and has padded rows; "transposed" has its
     last two dimensions swapped; "expanded" repeats one row. All lie inside a larger buffer of NaN.
     """
-    seed = int(os.environ.get("ALGOPROG_TEST_SEED", random.SystemRandom().randrange(2**31)))
-    print(f"ALGOPROG_TEST_SEED={seed}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed())
 
     def make(
         *shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0, mean: float = 0.0, layout: str = "plain"

@@ -29,6 +29,12 @@ def test_accuracy(op: str, dtype: torch.dtype, draw: Draw, agree: Any) -> None:
 
 
 @pytest.mark.parametrize("op", GATED + PLAIN)
+def test_a_width_that_nobody_chose(op: str, draw: Draw, agree: Any, any_width: int) -> None:
+    agree(*both(op), draw(5, 2 * any_width))
+    agree(*both(op), draw(5, 2 * any_width, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("op", GATED + PLAIN)
 def test_small_large_and_few_values(op: str, draw: Draw, agree: Any) -> None:
     agree(*both(op), draw(60, 64, scale=0.02))
     agree(*both(op), draw(60, 64, scale=40.0))

@@ -159,6 +159,25 @@ def test_grouped_heads_and_this_device(dtype: torch.dtype, draw: Draw, agree: An
     assert torch.equal(attention.causal_attention(q, k, v), v)  # one position sees itself alone
 
 
+@pytest.mark.parametrize("layout", ["misaligned", "transposed", "expanded"])
+def test_layouts(layout: str, draw: Draw, agree: Any) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        agree(
+            attention.causal_attention,
+            reference.causal_attention,
+            *(draw(2, 3, 9, 24, dtype=dtype, layout=layout) for _ in range(3)),
+        )
+
+
+def test_no_rows(draw: Draw) -> None:
+    for shape in ((0, 2, 5, 8), (2, 2, 0, 8)):
+        q, k, v = (draw(*shape) for _ in range(3))
+        out = attention.causal_attention(q, k, v)
+        assert out.shape == shape
+        out.sum().backward()
+        assert all(x.grad.shape == shape for x in (q, k, v))
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiles_without_graph_breaks(dynamic: bool, draw: Draw) -> None:
     torch._dynamo.reset()

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from algoprog.kernels import dispatch, formulas, reference, select
 from algoprog.kernels.dispatch import OPERATIONS
-from algoprog.kernels.fused import activations, adamw, linear_cross_entropy, norm, rope  # noqa: F401
+from algoprog.kernels.fused import activations, adamw, linear_cross_entropy, lstm, norm, qk_norm_rope, rope  # noqa: F401
 
 Draw = Callable[..., Tensor]
 ops = torch.ops.algoprog
@@ -23,8 +23,12 @@ def cases(draw: Draw, device: torch.device) -> dict[str, tuple[Any, ...]]:
     stats = draw(2, 15).detach().abs()
     angle = draw(6, 2).detach()
     dq, dk = (draw(2, 5, heads, 4).detach() for heads in (2, 1))
+    position = torch.tensor([3, 0, 5, 1, 1], device=device)
     hidden, table, table_bias = draw(5, 8), draw(7, 8), draw(7)
     target = torch.tensor([3, -100, 0, 6, 3], device=device)
+    recurrence, start = (draw(4, 3, 32), draw(32, 8), draw(3, 8)), draw(3, 8)
+    kept, last = (torch.tensor(x, device=device) for x in ([[1, 0, 1]] * 4, [3, 0, 2]))
+    kept = kept.to(torch.uint8)
     flat = [draw(2048).detach().abs().clone() for _ in range(4)]
     rates = [torch.full((1,), value, dtype=torch.float64, device=device) for value in (0.1, 0.01, 1.0)]
     group, step, norm_, ok = (
@@ -40,23 +44,83 @@ def cases(draw: Draw, device: torch.device) -> dict[str, tuple[Any, ...]]:
         "gate_backward": (draw(3, 5, 6).detach(), x.detach(), "glu"),
         "activate": (x, "gelu"),
         "activate_backward": (r.detach(), x.detach(), "relu"),
-        "rope": (draw(2, 5, 16), angle.cos(), angle.sin(), 2, 1),
-        "rope_backward": (dq, dk, dk.clone(), angle.cos(), angle.sin()),
-        "rope_": (draw(2, 5, 16).detach(), angle.cos(), angle.sin(), 2, 1),
+        "rope": (draw(2, 5, 16), angle.cos(), angle.sin(), position, 2, 1),
+        "rope_backward": (dq, dk, dk.clone(), angle.cos(), angle.sin(), None),
+        "rope_": (draw(2, 5, 16).detach(), angle.cos(), angle.sin(), position, 2, 1),
+        "qk_norm_rope": (draw(2, 5, 16), draw(4), draw(4), angle.cos(), angle.sin(), None, 2, 1, 1e-6),
+        "qk_norm_rope_backward": (
+            dq, dk, dk.clone(), draw(2, 5, 16).detach(), draw(4).detach(), draw(4).detach(), angle.cos(), angle.sin(),
+            position, 1e-6,
+        ),
         "linear_cross_entropy": (hidden, table, table_bias, target, -100, "chunked"),
         "linear_cross_entropy_backward": (
             draw(5).detach(), *(a.detach() for a in (hidden, table, table_bias)), target, draw(5).detach(),
             draw(5).detach(), -100, "flash",
         ),
+        "lstm": (*recurrence, start, kept, last, 2, "tile"),
+        "lstm_backward": (
+            *(part.detach() for part in (draw(4, 3, 8), draw(3, 8), draw(3, 8), *recurrence, start)), kept, last,
+            *(draw(4, 3, 8).detach() for _ in range(2)), draw(0).detach(), 2, "group",
+        ),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["adamw_", "norm", "add_norm", "norm_backward", "gate", "gate_backward", "activate",
-                                  "activate_backward", "rope", "rope_backward", "rope_", "linear_cross_entropy",
-                                  "linear_cross_entropy_backward"])  # fmt: skip
+OPERATORS = [
+    "adamw_", "norm", "add_norm", "norm_backward", "gate", "gate_backward", "activate", "activate_backward", "rope",
+    "rope_backward", "rope_", "qk_norm_rope", "qk_norm_rope_backward", "linear_cross_entropy",
+    "linear_cross_entropy_backward", "lstm", "lstm_backward",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATORS)
 def test_opcheck(name: str, draw: Draw, device: torch.device) -> None:
     # Output memory is compared with a second run of the same operator, so it must not be poisoned differently.
     torch.library.opcheck(getattr(ops, name).default, cases(draw, device)[name])
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_repeats_bit_for_bit_and_writes_only_what_its_schema_says(name: str, draw: Draw, device: torch.device) -> None:
+    op = getattr(ops, name).default
+    written = {a.name for a in op._schema.arguments if a.alias_info is not None and a.alias_info.is_write}
+    given = cases(draw, device)[name]
+    outcomes = []
+    for _ in range(2):
+        arguments = [a.detach().clone() if isinstance(a, Tensor) else a for a in given]
+        found = op(*arguments)
+        outputs = list(found) if isinstance(found, tuple) else [] if found is None else [found]
+        outcomes.append([*outputs, *(a for a in arguments if isinstance(a, Tensor))])
+        for formal, got, before in zip(op._schema.arguments, arguments, given, strict=True):
+            if isinstance(got, Tensor) and formal.name not in written:
+                assert torch.equal(got, before), formal.name
+    for one, two in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0, equal_nan=False)
+
+
+HOST = ("item", "tolist", "nonzero", "numpy", "__bool__", "__int__", "__float__", "__index__")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_nothing_asks_the_device_for_a_value(
+    name: str, draw: Draw, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would wait for a GPU, or break a captured graph, is not called on a tensor anywhere on the way to a launch."""
+    given = cases(draw, device)[name]
+
+    def refuse(what: str) -> Callable[..., Any]:
+        def call(*_: Any, **__: Any) -> Any:
+            raise AssertionError(f"{name} asks for a value: {what}")
+
+        return call
+
+    given = tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in given)
+    with monkeypatch.context() as patched:
+        for method in HOST:
+            patched.setattr(Tensor, method, refuse(method))
+        for function in ("equal", "allclose", "unique", "masked_select"):
+            patched.setattr(torch, function, refuse(function))
+        with pytest.raises(AssertionError, match="asks for a value: item"):
+            torch.ones(()).item()
+        getattr(ops, name).default(*given)
 
 
 def test_every_operator_has_a_formula_and_a_case(draw: Draw, device: torch.device) -> None:
@@ -86,12 +150,16 @@ class Everything(nn.Module):
         angle = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.1])).to(device)
         self.register_buffer("cos", angle.cos())
         self.register_buffer("sin", angle.sin())
+        self.register_buffer("turn", torch.arange(5, device=device).flip(0))
 
     def forward(self, x: Tensor) -> Tensor:
         op = self.operations
         y = op.rms_norm(x, self.weight, 1e-6)
         y, s = op.add_layer_norm(y, x, self.weight, self.weight, 1e-5)
-        q, k, v = op.rope(y, self.cos, self.sin, 2)
+        q, _, v = op.rope(y, self.cos, self.sin, 2)
+        _, k, _ = op.qk_norm_rope(
+            y, self.weight[:4], self.weight[4:8], self.cos, self.sin, 2, eps=1e-6, positions=self.turn
+        )
         mixed = op.causal_attention(q, k, v).transpose(1, 2).flatten(2)
         packed = torch.cat((op.gelu(mixed), op.relu(mixed), mixed, mixed, mixed, mixed), dim=-1)
         y = op.swiglu(packed) + op.gated_linear_unit(torch.cat((packed, packed), dim=-1))[..., :24]
@@ -138,6 +206,7 @@ def test_every_operation_that_has_a_fused_file_is_bound_to_it(device: torch.devi
     assert operations.record() == {
         "fused": [op for op in OPERATIONS if op in dispatch.FUSED],
         "reference": [op for op in OPERATIONS if op not in dispatch.FUSED],
+        "lstm": ["requested: tile to width 128, group beyond; not measured"],
     }
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from algoprog.kernels import reference
+from algoprog.kernels import REFERENCE, reference, select
+from algoprog.kernels.dispatch import head_kind
 from algoprog.kernels.fused import head_chunked, head_flash, launch
 from algoprog.kernels.fused import linear_cross_entropy as home
 from algoprog.kernels.fused.linear_cross_entropy import linear_cross_entropy
@@ -109,6 +110,11 @@ def test_well_predicted_tokens(method: str, dtype: torch.dtype, draw: Draw) -> N
         smallest = eager(x.double(), w.double(), None, target).detach()
         typical = smallest[target >= 0].mean().item()
         agree(per_token(method), x, w, None, target, upstream, FLOOR[dtype] * max(1.0, 1 / typical), cap=0.2)
+
+
+def test_a_width_that_nobody_chose(draw: Draw, any_width: int) -> None:
+    agree(per_token("chunked"), *case(draw, 20, 70, any_width, BF16, scale=any_width**-0.5))
+    agree(per_token("flash"), *case(draw, 20, 70, min(any_width, 256), BF16, scale=0.1))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -282,6 +288,37 @@ def test_flops_and_method(draw: Draw, device: torch.device) -> None:
     assert counter.get_total_flops() == 6 * 9 * 40 * 16
     assert sum(home.hardware_flops(9, 40, 16, "flash")) == 10 * 9 * 40 * 16
     assert sum(home.hardware_flops(9, 40, 16, "chunked")) == 8 * 9 * 40 * 16
+
+
+def test_the_counts_of_runs_know_what_each_method_executes(device: torch.device) -> None:
+    from algoprog.flops.count import HEADS, FlopCount, head_recompute
+
+    model = FlopCount.of_products("head", 2 * 9 * 40 * 16)
+    for method in METHODS:
+        assert sum(home.hardware_flops(9, 40, 16, method)) == (model + head_recompute(model, method)).of(
+            "head", "recompute"
+        )
+    operations = select("fused", device, BF16)
+    assert head_kind(operations, 64, BF16, device) == "flash" and head_kind(operations, 1024, BF16, device) == "chunked"
+    assert head_kind(REFERENCE, 64, BF16, device) == "plain"
+    assert set(HEADS) == {"plain", *METHODS}
+
+
+def test_wide_heads_before_hopper_are_chunked_and_flash_by_name_is_refused(
+    draw: Draw, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles wider than 64 spill kilobytes where products take their operands from registers."""
+    monkeypatch.setattr(head_flash, "_hopper", lambda device: False)
+    assert [home.method_for(width, BF16, device) for width in (64, 65, 128)] == ["flash", "chunked", "chunked"]
+    assert home.describe(device, BF16) == "flash to width 64, chunked beyond"
+    reasons = {choice.op: choice.reason for choice in select("fused", device, BF16).choices}
+    assert reasons["linear_cross_entropy"] == "requested: flash to width 64, chunked beyond"
+    arguments = case(draw, 20, 40, 128, BF16)[:4]
+    with pytest.raises(
+        ValueError, match="hidden: expected bfloat16 or float16 of width up to 64 for flash, got .* of width 128"
+    ):
+        linear_cross_entropy(*arguments, method="flash")
+    assert torch.equal(linear_cross_entropy(*arguments), linear_cross_entropy(*arguments, method="chunked"))
 
 
 class Head(nn.Module):

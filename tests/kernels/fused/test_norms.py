@@ -40,6 +40,12 @@ def test_accuracy(op: str, dtype: torch.dtype, draw: Draw, agree: Any) -> None:
 
 
 @pytest.mark.parametrize("op", OPS)
+def test_a_width_that_nobody_chose(op: str, draw: Draw, agree: Any, any_width: int) -> None:
+    agree(*both(op), *arguments(op, draw, 5, any_width))
+    agree(*both(op), *arguments(op, draw, 5, any_width, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_widest_and_narrowest_rows(op: str, draw: Draw, agree: Any) -> None:
     agree(*both(op), *arguments(op, draw, 3, 8192))
     agree(*both(op), *arguments(op, draw, 200, 3, eps=1e-2))
@@ -160,6 +166,12 @@ def test_bad_arguments_name_themselves(change: dict[str, Any], message: str, dra
     x, weight = x.to(change.get("dtype", x.dtype)), weight.to(change.get("device", weight.device))
     with pytest.raises(ValueError, match=message):
         norm.add_rms_norm(x, residual, weight, change.get("eps", 1e-6))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_rows_wider_than_8192_are_refused_by_name(op: str, draw: Draw) -> None:
+    with pytest.raises(ValueError, match=rf"{op}: x: expected a last dimension of 1 to 8192, got \(2, 8193\)"):
+        getattr(norm, op)(*arguments(op, draw, 2, 8193))
 
 
 @pytest.mark.parametrize("op", OPS)

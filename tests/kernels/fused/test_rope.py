@@ -67,17 +67,48 @@ def test_rotating_there_and_back(draw: Draw, device: torch.device) -> None:
     cos, sin = tables(50, 8, device)
     qkv = draw(2, 50, 3 * 4 * 16)
     q, k, v = fused.rope(qkv, cos, sin, 4)
-    back = torch.ops.algoprog.rope_backward(*(x.transpose(1, 2).contiguous() for x in (q, k, v)), cos, sin)
+    back = torch.ops.algoprog.rope_backward(*(x.transpose(1, 2).contiguous() for x in (q, k, v)), cos, sin, None)
     torch.testing.assert_close(back, qkv, rtol=0, atol=4 * 2.0**-23 * qkv.abs().max().item())
+
+
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_positions_choose_rows_of_the_tables(per_sequence: bool, draw: Draw, agree: Any, device: torch.device) -> None:
+    cos, sin = tables(40, 3, device)
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, 7) if per_sequence else (7,)
+    positions = torch.randint(40, (*shape, 2), generator=generator)[..., 0].to(device)  # of stride 2
+    for dtype in (torch.float32, torch.bfloat16):
+        qkv = draw(3, 7, 4 * 8, dtype=dtype)
+        agree(
+            *(lambda *a, op=op: op(*a, 2, 1, positions=positions) for op in (fused.rope, reference.rope)), qkv, cos, sin
+        )
+    counted = torch.arange(7, device=device).expand(shape)
+    for got, wanted in zip(
+        fused.rope(qkv, cos, sin, 2, 1, positions=counted), fused.rope(qkv, cos, sin, 2, 1), strict=True
+    ):
+        assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("implementation", [fused, reference])
+def test_a_position_outside_the_tables_shows(implementation: Any, draw: Draw, device: torch.device) -> None:
+    cos, sin = tables(6, 4, device)
+    qkv = draw(2, 5, 48)
+    positions = torch.tensor([0, 6, -1, 5, 2**40], device=device)
+    q, k, v = implementation.rope(qkv, cos, sin, 2, positions=positions)
+    (q.sum() + k.sum() + v.sum()).backward()
+    for wrong in (q.transpose(1, 2), k.transpose(1, 2), qkv.grad[..., :32]):
+        assert wrong[:, [1, 2, 4]].isnan().all() and not wrong[:, [0, 3]].isnan().any()
+    assert not v.isnan().any() and not qkv.grad[..., 32:].isnan().any()
 
 
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_in_place_equals_out_of_place_and_leaves_v(kv_heads: int, draw: Draw, device: torch.device) -> None:
     cos, sin = tables(7, 4, device)
     qkv = draw(2, 7, (4 + 2 * kv_heads) * 8).detach()
-    expected = fused.rope(qkv, cos, sin, 4, kv_heads)
+    how = {"positions": torch.arange(7, device=device).flip(0)} if kv_heads == 1 else {}
+    expected = fused.rope(qkv, cos, sin, 4, kv_heads, **how)
     before = qkv.clone()
-    got = fused.rope(qkv, cos, sin, 4, kv_heads, inplace=True)
+    got = fused.rope(qkv, cos, sin, 4, kv_heads, **how, inplace=True)
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
     assert all(part.untyped_storage().data_ptr() == qkv.untyped_storage().data_ptr() for part in got)
     assert torch.equal(qkv[..., (4 + kv_heads) * 8 :], before[..., (4 + kv_heads) * 8 :])
@@ -112,14 +143,32 @@ def test_double_backward_raises(draw: Draw, device: torch.device) -> None:
         ({"cos": (2, 2)}, r"rope: cos: expected shape \[at least 3 positions, 1 to 2 angles\], got \(2, 2\)"),
         ({"cos": (3, 3)}, r"rope: cos: expected shape .*, got \(3, 3\)"),
         ({"cos": (4, 2)}, r"rope: sin: expected the shape of cos, \(4, 2\), got \(3, 2\)"),
+        ({"cos": (0, 2), "positions": (3,)}, r"rope: cos: expected shape \[at least 1 positions, .*, got \(0, 2\)"),
+        ({"positions": (2,)}, r"rope: positions: expected shape \(3,\) or \(2, 3\), got \(2,\)"),
+        ({"positions": (3, 2)}, r"rope: positions: expected shape \(3,\) or \(2, 3\), got \(3, 2\)"),
+        ({"position_kind": torch.int32}, "rope: positions: expected an int64 tensor, got torch.int32"),
+        ({"table_kind": torch.bfloat16}, "rope: cos: expected a float32 tensor, got torch.bfloat16"),
+        ({"kind": torch.float64}, "rope: qkv: expected a float32, bfloat16 or float16 tensor, got torch.float64"),
+        ({"device": "meta"}, "rope: cos: expected a tensor on .*, got meta"),
+        ({"position_device": "meta"}, "rope: positions: expected a tensor on .*, got meta"),
         ({"inplace": True}, "rope: inplace: expected False while a gradient of qkv is recorded, got True"),
     ],
-)
-def test_bad_arguments_name_themselves(change: dict[str, Any], message: str, draw: Draw) -> None:
+)  # fmt: skip
+def test_bad_arguments_name_themselves(change: dict[str, Any], message: str, draw: Draw, device: torch.device) -> None:
     given = {"qkv": (2, 3, 24), "cos": (3, 2), "sin": (3, 2), "heads": 2, "kv_heads": None, "inplace": False} | change
-    qkv, cos, sin = draw(*given["qkv"]), draw(*given["cos"]).detach(), draw(*given["sin"]).detach()
+    qkv = draw(*given["qkv"]).to(given.get("kind", torch.float32))
+    cos, sin = (
+        torch.ones(given[name], dtype=given.get("table_kind", torch.float32), device=given.get("device", device))
+        for name in ("cos", "sin")
+    )
+    positions = None
+    if any(name.startswith("position") for name in given):
+        positions = torch.zeros(
+            given.get("positions", (3,)), dtype=given.get("position_kind", torch.int64),
+            device=given.get("position_device", device),
+        )  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        fused.rope(qkv, cos, sin, given["heads"], given["kv_heads"], inplace=given["inplace"])
+        fused.rope(qkv, cos, sin, given["heads"], given["kv_heads"], positions=positions, inplace=given["inplace"])
 
 
 def test_beyond_two_to_the_31_elements(only_program: Callable[[int], None], device: torch.device) -> None:
@@ -137,5 +186,5 @@ def test_beyond_two_to_the_31_elements(only_program: Callable[[int], None], devi
     for got, wanted in zip((q, k, v), expected, strict=True):
         torch.testing.assert_close(got[-1:, :, -last:], wanted[:, :, -last:])
     parts = [x.transpose(1, 2) for x in (q, k, v)]
-    back = torch.ops.algoprog.rope_backward(*parts, cos, sin)
+    back = torch.ops.algoprog.rope_backward(*parts, cos, sin, None)
     torch.testing.assert_close(back[-1:, -last:], tail[:, -last:], rtol=2e-2, atol=2e-2)
