@@ -1,11 +1,20 @@
-"""Metadata lives in pyproject.toml. This file says which packages there are: `algoprog/kernels` and `algoprog/configs` are
-links to top-level folders, which `find_packages` follows, so that both are part of every wheel."""
+"""Metadata lives in pyproject.toml. This file says which packages there are: `algoprog/kernels`, `algoprog/configs` and
+`algoprog/csrc` are links to top-level folders, which setuptools follows, so that all three are part of every wheel."""
 
 from setuptools import find_packages, setup
 
 setup(
     packages=find_packages(include=["algoprog", "algoprog.*"]),
     package_data={
-        "algoprog": ["configs/**/*.yaml", "configs/**/*.json", "report/templates/*", "data/open_english/*", "py.typed"]
+        "algoprog": [
+            "configs/**/*.yaml",
+            "configs/**/*.json",
+            "csrc/*.cu",
+            "csrc/*.cuh",
+            "csrc/table.csv",
+            "report/templates/*",
+            "data/open_english/*",
+            "py.typed",
+        ]
     },
 )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MAX_DYNAMIC_SHARED, NON_PORTABLE_CLUSTER = 8, 13  # CUfunction_attribute
+MAX_DYNAMIC_SHARED, NON_PORTABLE_CLUSTER = 8, 14  # CUfunction_attribute
 
 
 class CudaError(RuntimeError):
