@@ -48,8 +48,16 @@ class Order(ABC):
         """Windows in one pass."""
 
     @abstractmethod
+    def windows_of(self, first: int, steps: int, rank: int = 0, world: int = 1) -> Ints:
+        """Start offsets [steps, b] of what this rank reads at steps ``first``, ``first + 1``, ...: see :meth:`windows`.
+
+        Many steps at once cost little more than one, for the arithmetic is numpy's.
+        """
+
     def windows(self, step: int, rank: int = 0, world: int = 1) -> Ints:
         """Start offsets [b] of what this rank reads at this step: ``tokens[start : start + T + 1]`` per row."""
+        starts: Ints = self.windows_of(step, 1, rank, world)[0]
+        return starts
 
     def batch(self, tokens: Tokens, step: int, rank: int = 0, world: int = 1) -> tuple[Ints, Ints]:
         """Inputs [b, T] and targets [b, T]: the first and the last T of the T+1 tokens of each row."""
@@ -77,11 +85,11 @@ class WindowOrder(Order):
     def _count(self) -> int:
         return self.n_tokens // (self.context + 1)
 
-    def windows(self, step: int, rank: int = 0, world: int = 1) -> Ints:
-        rows = _rows(self.batch_size, step, rank, world)
-        epoch, slot = np.divmod(np.int64(step) * self.batch_size + rows, self.n_windows)
+    def windows_of(self, first: int, steps: int, rank: int = 0, world: int = 1) -> Ints:
+        rows = _rows(self.batch_size, first, rank, world)
+        epoch, slot = np.divmod(_each_step(first, steps) * self.batch_size + rows, self.n_windows)
         starts = np.empty_like(slot)
-        for e in np.unique(epoch):  # two at most: a batch holds no more than n windows
+        for e in np.unique(epoch):  # few: a batch holds no more than n windows
             here = epoch == e
             starts[here] = permute(slot[here], self.n_windows, round_keys(self.seed, int(e)))
         return starts * (self.context + 1)
@@ -109,19 +117,19 @@ class StreamOrder(Order):
     def _count(self) -> int:
         return (self.n_tokens - 1) // self.context
 
-    def _at(self, rows: Ints, step: int) -> Ints:
-        """Ring positions of these streams at this step."""
-        return (self.origin + rows * self.n_windows // self.batch_size + step % self.n_windows) % self.n_windows
+    def _at(self, rows: Ints, steps: Ints) -> Ints:
+        """Ring positions of these streams at these steps, broadcast against each other."""
+        return (self.origin + rows * self.n_windows // self.batch_size + steps % self.n_windows) % self.n_windows
 
-    def windows(self, step: int, rank: int = 0, world: int = 1) -> Ints:
-        return self._at(_rows(self.batch_size, step, rank, world), step) * self.context
+    def windows_of(self, first: int, steps: int, rank: int = 0, world: int = 1) -> Ints:
+        return self._at(_rows(self.batch_size, first, rank, world), _each_step(first, steps)) * self.context
 
     def starts_fresh(self, step: int) -> bool:
         """True at step 0, and when any stream of the global batch jumps from the ring's end to its start.
 
         The answer covers all B streams, so that it does not depend on rank or world.
         """
-        return step == 0 or bool(np.any(self._at(np.arange(self.batch_size, dtype=np.int64), step) == 0))
+        return step == 0 or bool(np.any(self._at(np.arange(self.batch_size, dtype=np.int64), np.array(step)) == 0))
 
 
 def make_order(kind: Literal["shuffled", "streams"], n_tokens: int, context: int, batch: int, seed: int) -> Order:
@@ -151,6 +159,11 @@ def _rows(batch: int, step: int, rank: int, world: int) -> Ints:
         )
     share = batch // world
     return np.arange(rank * share, (rank + 1) * share, dtype=np.int64)
+
+
+def _each_step(first: int, steps: int) -> Ints:
+    """Step numbers [steps, 1]."""
+    return np.arange(first, first + steps, dtype=np.int64)[:, None]
 
 
 def _check_sizes(n_tokens: int, context: int, batch: int, seed: int) -> None:

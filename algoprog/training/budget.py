@@ -15,7 +15,8 @@ class Work:
     """What a run will do. FLOPs are training FLOPs in the convention ``causal_exact``; tokens are training targets.
 
     ``sequence_flops`` are the training FLOPs of one sequence in every convention. ``unspent_flops`` is what is left of a
-    FLOP budget because it does not pay for another step; None where the budget is in tokens.
+    FLOP budget because it does not pay for another step; None where the budget is in tokens. ``recompute`` says whether
+    blocks run again in the backward pass, which costs FLOPs in the convention ``hardware`` alone.
     """
 
     params: int
@@ -25,6 +26,7 @@ class Work:
     forward_flops_per_sequence: int
     sequence_flops: Mapping[str, int]
     budget_flops: int | None
+    recompute: bool = False
 
     @property
     def tokens(self) -> int:
@@ -39,13 +41,13 @@ class Work:
         return None if self.budget_flops is None else self.budget_flops - self.flops
 
 
-def plan_work(config: RunConfig) -> Work:
+def plan_work(config: RunConfig, recompute: bool = False) -> Work:
     """Exact work of a run.
 
     Raises:
         InputError: the budget does not pay for one step, or is beyond 64-bit integers.
     """
-    facts = flop_facts(config.model)
+    facts = flop_facts(config.model, recompute)
     params = facts.params
     flops_per_step = facts.count.training_total * config.batch
     tokens_per_step = config.batch * config.model.context
@@ -69,6 +71,7 @@ def plan_work(config: RunConfig) -> Work:
         forward_flops_per_sequence=facts.count.forward_total,
         sequence_flops=per_sequence(facts),
         budget_flops=budget.flops,
+        recompute=recompute,
     )
     if work.flops >= 2**63:
         raise InputError(

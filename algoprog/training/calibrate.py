@@ -19,10 +19,14 @@ TIMED_STEPS = 4
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds per training step, and the largest memory of this process so far (device memory on a GPU)."""
+    """Seconds per training step, and the largest memory of this process so far (device memory on a GPU).
+
+    ``losses`` are those of the timed steps, nats per token: settings of a process that change none of their bits change no run.
+    """
 
     seconds_per_step: float
     peak_memory_bytes: int
+    losses: tuple[float, ...] = ()
 
 
 def time_step(config: RunConfig, engine: Engine) -> StepCost:
@@ -31,11 +35,14 @@ def time_step(config: RunConfig, engine: Engine) -> StepCost:
     store = random_store(
         config.model.vocab, tokens_per_step + config.batch + config.model.context, config.model.context
     )
-    seconds = []
+    seconds: list[float] = []
+    losses: list[float] = []
     for steps in (1, TIMED_STEPS):
         short = config.model_copy(update={"budget": BudgetConfig(tokens=steps * tokens_per_step)})
-        seconds.append(train(short, store, engine).seconds["train"])
-    return StepCost(seconds[-1] / TIMED_STEPS, _peak_memory_bytes())
+        losses.clear()
+        outcome = train(short, store, engine, on_metrics=lambda row: losses.append(row["loss"]))
+        seconds.append(outcome.seconds["train"])
+    return StepCost(seconds[-1] / TIMED_STEPS, _peak_memory_bytes(), tuple(losses))
 
 
 def random_store(vocab: int, train_tokens: int, context: int) -> TokenStore:

@@ -14,6 +14,7 @@ from algoprog.recipes import parse_settings, resolve
 
 DEFAULT_BUDGET = {"tokens_per_param": 20.0}
 LINE_EVERY_S = 2.0
+SAME_REQUEST_S = 1.0
 
 
 def resolve_precision(name: str) -> Literal["fp32", "bf16"]:
@@ -63,37 +64,63 @@ def configure(
     )
 
 
-def train(config: RunConfig, engine: str, out: Path | None, kernels: str = "auto") -> dict[str, Any] | None:
+def train(
+    config: RunConfig,
+    engine: str | None,
+    out: Path | None,
+    kernels: str = "auto",
+    deepspeed: str | None = None,
+    micro_batch: int | None = None,
+    recompute: str = "none",
+    deterministic: bool | None = None,
+    execution: str = "auto",
+    halve: bool = False,
+) -> dict[str, Any] | None:
     """Train in a folder; the first SIGTERM or Ctrl-C saves and stops, the second ends at once.
 
+    Without ``engine`` it is torch, or deepspeed where there are settings for it.
+
     Raises:
+        InputError: see :func:`algoprog.training.run.train_in_folder`.
         KeyboardInterrupt: stopped; the same command continues.
     """
     from algoprog.training.budget import plan_work
     from algoprog.training.loop import Stopped
+    from algoprog.training.memory import parse_memory
     from algoprog.training.run import train_in_folder
 
-    stopping = _StopRequest()
+    memory = parse_memory(micro_batch, recompute)
+    engine = engine or ("torch" if deepspeed is None else "deepspeed")
+    stopping = StopRequest()
     try:
-        return train_in_folder(config, engine, out, _Lines(plan_work(config).steps), stopping, kernels)
+        return train_in_folder(
+            config, engine, out, _Lines(plan_work(config).steps), stopping, kernels, deepspeed, memory, deterministic,
+            execution, halve,
+        )  # fmt: skip
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise KeyboardInterrupt from None
 
 
-class _StopRequest:
-    """True once a signal has asked to stop."""
+class StopRequest:
+    """True once a signal has asked to stop.
+
+    A second signal ends the process at once, unless it comes within :data:`SAME_REQUEST_S` of the first: a launcher passes
+    on what the terminal has already sent to every process.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked, self._since = False, 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
     def _ask(self, *_: object) -> None:
         if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        print("stopping after this interval; ask again to stop at once", file=sys.stderr, flush=True)
+            if time.monotonic() - self._since > SAME_REQUEST_S:
+                raise KeyboardInterrupt
+            return
+        self._asked, self._since = True, time.monotonic()
+        print("saving the state, then stopping; ask again to stop at once", file=sys.stderr, flush=True)
 
     def __call__(self) -> bool:
         return self._asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 
 IGNORE = -100
 
+Look = Callable[[], None]
+
 
 @dataclass(frozen=True)
 class Score:
@@ -29,18 +32,23 @@ class Score:
     tokens: int
 
 
-def evaluate(model: nn.Module, config: ModelConfig, tokens: np.ndarray, engine: Engine) -> dict[str, Score]:
+def evaluate(
+    model: nn.Module, config: ModelConfig, tokens: np.ndarray, engine: Engine, look: Look = lambda: None
+) -> dict[str, Score]:
     """Scores of the split ``tokens`` [n] by name: ``windowed`` for every model, ``streaming`` too for recurrent ones.
 
     Windows of ``config.context`` tokens start from nothing; the last, shorter one is padded and its padding not scored.
-    All ``n - 1`` targets count in both. Ranks share the windows and agree on the result.
+    All ``n - 1`` targets count in both. Ranks share the windows and agree on the result. ``look`` is called before every
+    batch; what it raises ends the evaluation.
     """
     model.eval()
-    with torch.no_grad():
-        scores = {"windowed": _windowed(model, config, tokens, engine)}
-        if isinstance(config, LstmConfig):
-            scores["streaming"] = _streaming(model, config, tokens, engine)
-    model.train()
+    try:
+        with torch.no_grad():
+            scores = {"windowed": _windowed(model, config, tokens, engine, look)}
+            if isinstance(config, LstmConfig):
+                scores["streaming"] = _streaming(model, config, tokens, engine, look)
+    finally:
+        model.train()
     return scores
 
 
@@ -53,29 +61,31 @@ def padded_rows(tokens: np.ndarray, rows: int, length: int) -> tuple[np.ndarray,
     return inputs.reshape(rows, length), targets.reshape(rows, length)
 
 
-def _windowed(model: nn.Module, config: ModelConfig, tokens: np.ndarray, engine: Engine) -> Score:
+def _windowed(model: nn.Module, config: ModelConfig, tokens: np.ndarray, engine: Engine, look: Look) -> Score:
     count = math.ceil((len(tokens) - 1) / config.context)
     inputs, targets = padded_rows(tokens, count, config.context)
     mine = slice(engine.place.rank, None, engine.place.world)
     rows = max(1, LOGITS_AT_ONCE[engine.place.device.type] // (config.context * config.vocab))
-    return _score(model, inputs[mine], targets[mine], rows, engine)
+    return _score(model, inputs[mine], targets[mine], rows, engine, look)
 
 
-def _score(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, rows: int, engine: Engine) -> Score:
+def _score(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, rows: int, engine: Engine, look: Look) -> Score:
     total = _accumulator(engine)
     for start in range(0, len(inputs), rows):
+        look()
         x, y = _to_device(engine, inputs[start : start + rows], targets[start : start + rows])
         total += _add(model(x, y)[0], y)
     return _finish(total, engine)
 
 
-def _streaming(model: nn.Module, config: ModelConfig, tokens: np.ndarray, engine: Engine) -> Score:
+def _streaming(model: nn.Module, config: ModelConfig, tokens: np.ndarray, engine: Engine, look: Look) -> Score:
     """Every rank scores the same streams: a carried state cannot be cut, and the split is small."""
     streams = min(STREAMS, len(tokens) - 1)
     inputs, targets = padded_rows(tokens, streams, math.ceil((len(tokens) - 1) / streams))
     length = max(1, LOGITS_AT_ONCE[engine.place.device.type] // (streams * config.vocab))
     total, state = _accumulator(engine), None
     for start in range(0, inputs.shape[1], length):
+        look()
         x, y = _to_device(engine, inputs[:, start : start + length], targets[:, start : start + length])
         loss, state = model(x, y, state)
         total += _add(loss, y)

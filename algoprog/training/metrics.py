@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,41 +13,27 @@ from algoprog.training.engines import Engine
 
 @dataclass(frozen=True)
 class Drained:
-    """Means over the steps since the last drain. ``bad_step`` counts from its first step; flags are true if any rank's is."""
+    """(loss, gradient norm) of each step since the last drain, and sums over ranks of numbers that the host handed in."""
 
-    loss: float
-    grad_norm: float
-    bad_step: int | None
-    stop: bool
-    save: bool
+    rows: list[tuple[float, float]]
+    sums: list[float]
 
 
 class MetricBuffer:
-    """Room for ``size`` steps of (loss, gradient norm)."""
+    """Room for ``size`` steps of (loss, gradient norm), at an address that never changes."""
 
     def __init__(self, size: int, engine: Engine) -> None:
         self._engine = engine
         self._rows = torch.zeros(size, 2, dtype=torch.float64, device=engine.place.device)
-        self._used = 0
 
-    def record(self, loss: Tensor, grad_norm: Tensor) -> None:
-        self._rows[self._used, 0] = loss
-        self._rows[self._used, 1] = grad_norm
-        self._used += 1
+    def record(self, loss: Tensor, grad_norm: Tensor, at: Tensor) -> None:
+        """Keep two scalars in row ``at`` [1] int64, a counter on the device."""
+        self._rows.index_copy_(0, at, torch.stack((loss.double(), grad_norm.double()))[None])
 
-    def drain(self, stop: bool, save: bool) -> Drained:
-        """Average over ranks, read, and start anew."""
-        flags = torch.tensor([[stop, save]], dtype=torch.float64, device=self._rows.device)
-        packed = self._engine.sum_over_ranks(torch.cat((self._rows[: self._used], flags)))
-        *rows, (stop_votes, save_votes) = packed.tolist()
-        self._used = 0
-        world = self._engine.place.world
-        losses, norms = [row[0] / world for row in rows], [row[1] / world for row in rows]
-        bad = [i for i, pair in enumerate(zip(losses, norms, strict=True)) if not all(map(math.isfinite, pair))]
-        return Drained(
-            loss=sum(losses) / len(losses),
-            grad_norm=sum(norms) / len(norms),
-            bad_step=bad[0] if bad else None,
-            stop=stop_votes > 0,
-            save=save_votes > 0,
-        )
+    def drain(self, steps: int, numbers: Sequence[float]) -> Drained:
+        """Average the first ``steps`` rows over ranks and read them; ``numbers`` are added up over ranks on the way."""
+        handed_in = torch.tensor(numbers, dtype=torch.float64, device=self._rows.device)
+        packed = self._engine.sum_over_ranks(torch.cat((self._rows[:steps].flatten(), handed_in)))
+        values, world = packed.tolist(), self._engine.place.world
+        pairs = zip(values[: 2 * steps : 2], values[1 : 2 * steps : 2], strict=True)
+        return Drained([(loss / world, norm / world) for loss, norm in pairs], values[2 * steps :])

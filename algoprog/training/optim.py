@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from algoprog.config import OptimConfig
 from algoprog.kernels import REFERENCE, FlatAdamW, Operations
+from algoprog.training.engines import Engine
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module, operations: Operations = REFERENCE) -> torch.optim.Optimizer:
@@ -23,9 +24,16 @@ def build_optimizer(config: OptimConfig, model: nn.Module, operations: Operation
         return FlatAdamW(groups, config.lr, betas, config.eps, max_norm=config.clip, update=update)
     if config.name in ("adamw", "adam"):
         cls = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        return cls(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+        on_gpu = next(model.parameters()).is_cuda  # there a step that may be recorded keeps its rate on the device
+        betas = (config.beta1, config.beta2)
+        return cls(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True, capturable=on_gpu)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        if config.momentum:
+            # PyTorch leaves fresh averages unset if the first step is skipped; from zeros the first step is the same.
+            for p in model.parameters():
+                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return sgd
     return torch.optim.RMSprop(groups, lr=config.lr, alpha=config.beta2, eps=config.eps, momentum=config.momentum)
 
 
@@ -45,8 +53,20 @@ def clip_gradients(config: OptimConfig, optimizer: torch.optim.Optimizer, model:
     return nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
+def rate_tensor(optimizer: torch.optim.Optimizer, engine: Engine) -> Tensor | None:
+    """A scalar on the device that ``optimizer`` can take its learning rate from; None if it must be a number of the host's.
+
+    It is float64, so that rates are those that a number would give. PyTorch's fused optimisers read fp32 on a GPU.
+    """
+    flat = isinstance(optimizer, FlatAdamW)
+    if engine.capture_obstacle() is not None or not (flat or optimizer.defaults.get("fused")):
+        return None
+    device = engine.place.device
+    return torch.zeros((), dtype=torch.float64 if flat or device.type == "cpu" else torch.float32, device=device)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
+    """Set the learning rate of every group: a number, or a tensor that the groups then share."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 

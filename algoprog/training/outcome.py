@@ -9,6 +9,7 @@ from typing import Any
 
 from algoprog.config import LstmConfig, RunConfig
 from algoprog.data.store import TokenStore
+from algoprog.flops.count import head_recompute
 from algoprog.models import model_flops
 from algoprog.training.budget import Work
 from algoprog.training.evaluate import Score
@@ -18,9 +19,16 @@ from algoprog.training.evaluate import Score
 class Outcome:
     """What a run leaves. Losses are nats per token; a diverged run has none. FLOPs are in ``causal_exact``.
 
+    ``train_loss`` is the mean over the last interval, for a diverged run the loss of its last good step; the steps of a
+    diverged run end with the bad one. ``skipped`` counts steps that were left out because loss or gradient was not finite,
+    ``deterministic`` says whether the attempt ran in that mode (:mod:`algoprog.training.determinism`).
+
     ``kernels`` lists the operations that ran fused and those that ran as plain PyTorch. ``flops_by_convention`` says the
     same work in every named convention, ``unspent_flops`` what the last whole step left of a FLOP budget; ``throughput``
-    is that of the last attempt (:mod:`algoprog.training.throughput`).
+    is that of the last attempt (:mod:`algoprog.training.throughput`). ``seconds`` are those of the last attempt by phase
+    (:mod:`algoprog.training.clock`); ``execution`` says how its steps ran (:mod:`algoprog.training.execution`), where its
+    tokens were (:mod:`algoprog.training.device_data`), what it did to save memory (:mod:`algoprog.training.memory`) and
+    whether its program had served a run before (``warm``).
     """
 
     state: str
@@ -39,9 +47,12 @@ class Outcome:
     loss_windowed: float | None = None
     loss_streaming: float | None = None
     train_loss: float | None = None
+    skipped: int = 0
+    deterministic: bool = field(default=False, compare=False)
     message: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     throughput: Mapping[str, Any] | None = field(default=None, compare=False)
+    execution: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def metric_row(
@@ -69,13 +80,24 @@ def build_outcome(
     *,
     train_loss: float | None,
     trouble: str | None,
+    skipped: int,
+    deterministic: bool,
     seconds: Mapping[str, float],
     throughput: Mapping[str, Any] | None,
+    execution: Mapping[str, Any],
+    head: str = "plain",
 ) -> Outcome:
-    """The outcome after ``steps`` steps; ``trouble`` says why a run diverged, and then there are no scores."""
+    """The outcome after ``steps`` steps; ``trouble`` says why a run diverged, and then there are no scores.
+
+    ``head`` is the kind of vocabulary head that ran (:data:`algoprog.flops.count.HEADS`): what it computed twice counts as
+    ``recompute``, in the convention ``hardware`` alone.
+    """
     kind = config.model.evaluation if isinstance(config.model, LstmConfig) else "windowed"
     main = scores.get(kind)
-    vector = model_flops(config.model) * (config.batch * steps)
+    vector = model_flops(config.model, work.recompute) * (config.batch * steps)
+    again = head_recompute(vector, head)
+    by_convention = {name: flops * config.batch * steps for name, flops in work.sequence_flops.items()}
+    by_convention["hardware"] += again.of("recompute")
     windows = math.ceil((len(store.validation) - 1) / config.model.context)
     return Outcome(
         state="diverged" if trouble else "done",
@@ -83,8 +105,8 @@ def build_outcome(
         steps=steps,
         tokens=steps * work.tokens_per_step,
         flops=vector.training_total,
-        flops_vector=vector.as_dict(),
-        flops_by_convention={name: flops * config.batch * steps for name, flops in work.sequence_flops.items()},
+        flops_vector=(vector + again if head != "plain" else vector).as_dict(),
+        flops_by_convention=by_convention,
         unspent_flops=work.unspent_flops,
         evaluation_flops=work.forward_flops_per_sequence * windows * len(scores),
         epochs=epochs,
@@ -94,7 +116,10 @@ def build_outcome(
         loss_windowed=scores["windowed"].loss if scores else None,
         loss_streaming=scores["streaming"].loss if "streaming" in scores else None,
         train_loss=train_loss,
+        skipped=skipped,
+        deterministic=deterministic,
         message=trouble,
         seconds=seconds,
         throughput=throughput,
+        execution=execution,
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from algoprog.config import InputError, LstmConfig, RunConfig
 from algoprog.data.order import Order, reset_draw
-from algoprog.training.engines import Engine
+from algoprog.training.engines import Engine, Placement
 
 Carried = list[tuple[Tensor, Tensor]] | None
 
@@ -22,7 +22,7 @@ def check_ranks(config: RunConfig, world: int) -> None:
     Raises:
         InputError: dropout with more than one rank.
     """
-    if world > 1 and isinstance(config.model, LstmConfig) and config.model.dropout > 0:
+    if world > 1 and masks(config):
         raise InputError("dropout on several ranks would change the run", got=f"{world} ranks", expected="1")
 
 
@@ -38,9 +38,51 @@ def forgets(config: RunConfig, order: Order, step: int) -> bool:
     return order.starts_fresh(step) or reset_draw(config.seed, step) < config.model.reset_probability
 
 
+def masks(config: RunConfig) -> bool:
+    """Whether training steps draw dropout masks."""
+    return isinstance(config.model, LstmConfig) and config.model.dropout > 0
+
+
+class CarriedState:
+    """The state between steps of one rank in tensors that keep their place: (h, c), each [1, b, D], per layer.
+
+    It is fp32, which holds exactly what a layer returns, whether its cells are fp32 or of the type it computes in.
+    """
+
+    def __init__(self, config: RunConfig, place: Placement) -> None:
+        shape = (1, config.batch // place.world, config.model.width)
+        self._zero = torch.zeros((), device=place.device)
+        self._layers = [
+            (torch.zeros(shape, device=place.device), torch.zeros(shape, device=place.device))
+            for _ in range(config.model.depth)
+        ]
+
+    def before(self, keep: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What a step starts from: the state, or zeros if ``keep`` (bool scalar on the device) is false."""
+        return [(torch.where(keep, h, self._zero), torch.where(keep, c, self._zero)) for h, c in self._layers]
+
+    def store(self, after: Carried, before: Carried, good: Tensor) -> None:
+        """Keep the state that a step ended with, or, after a step that was not ``good`` (bool scalar), that it began with."""
+        assert after is not None and before is not None
+        for (h, c), (new_h, new_c), (old_h, old_c) in zip(self._layers, after, before, strict=True):
+            h.copy_(torch.where(good, new_h, old_h))
+            c.copy_(torch.where(good, new_c, old_c))
+
+    def set(self, carried: Carried) -> None:
+        """Take over ``carried``; None is the zero state."""
+        for index, (h, c) in enumerate(self._layers):
+            new_h, new_c = (self._zero, self._zero) if carried is None else carried[index]
+            h.copy_(new_h)
+            c.copy_(new_c)
+
+    def copy(self) -> list[tuple[Tensor, Tensor]]:
+        """The state as it is now, in tensors of its own."""
+        return [(h.clone(), c.clone()) for h, c in self._layers]
+
+
 def mask_generator(config: RunConfig, step: int, engine: Engine) -> torch.Generator | None:
     """The generator of this step's dropout masks, a function of (seed, step); None without dropout."""
-    if not isinstance(config.model, LstmConfig) or config.model.dropout == 0:
+    if not masks(config):
         return None
     return torch.Generator(engine.place.device).manual_seed(config.seed * 1_000_003 + step)
 

@@ -1,21 +1,34 @@
-"""The DeepSpeed engine: ZeRO stage 0 around our own optimiser, clip and schedule; equals DistributedDataParallel.
+"""The DeepSpeed engine: our own optimiser, schedule and batches through ``deepspeed.initialize``.
 
-DeepSpeed is imported here and nowhere else, when the engine is opened. Three of its habits are switched off: it compiles
-a shared-memory op for CPU ranks (a minute of compiler time; gloo takes over), it needs mpi4py unless the environment
-names a rank, and its own gradient clip differs from PyTorch's.
+ZeRO stage 0, the default, equals DistributedDataParallel (bit for bit up to two ranks), our clip included. From stage 1 on
+gradients and optimiser state are shared out between ranks (Rajbhandari et al. 2020), so no rank can clip by itself: DeepSpeed
+clips, rounds otherwise than PyTorch does, and the run is marked as one that another engine does not repeat bit for bit.
+
+DeepSpeed is imported here and nowhere else, when the engine is opened. Two of its habits are switched off: it compiles a
+shared-memory op for CPU ranks (a minute of compiler time; gloo takes over), and it needs mpi4py unless the environment
+names a rank.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from algoprog.config import InputError
+from algoprog.training.engines.deepspeed_settings import DeepSpeedSettings
 from algoprog.training.engines.torch_engine import TorchEngine
+from algoprog.training.engines.zero import Partitioned
+
+OLDEST = (0, 18, 9)
+"""Before it, gradients of bf16 models could be left as they were between steps at stage 0."""
 
 
 def _import_deepspeed() -> Any:
@@ -29,8 +42,27 @@ def _import_deepspeed() -> Any:
             where="--engine",
             remedy='pip install "algoprog[deepspeed]", or use --engine torch',
         ) from None
+    check_version(deepspeed.__version__)
+    # It calls functions that PyTorch is about to rename, some of them in every step.
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+def check_version(version: str) -> None:
+    """Refuse a DeepSpeed that is too old.
+
+    Raises:
+        InputError: ``version`` is before :data:`OLDEST`.
+    """
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST:
+        raise InputError(
+            "this DeepSpeed is too old",
+            where="--engine",
+            got=version,
+            expected=f"at least {'.'.join(map(str, OLDEST))}",
+            remedy='pip install --upgrade "algoprog[deepspeed]", or use --engine torch',
+        )
 
 
 def _announce_single_rank() -> None:
@@ -48,30 +80,69 @@ class DeepSpeedEngine(TorchEngine):
 
     name = "deepspeed"
 
-    def __init__(self) -> None:
+    def __init__(self, settings: DeepSpeedSettings | None = None) -> None:
         self._deepspeed = _import_deepspeed()
+        self.settings = settings or DeepSpeedSettings()
         _announce_single_rank()
         super().__init__()
 
     def _join(self, backend: str) -> None:
         self._deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
-    def adopt(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
-        # The batch size only feeds DeepSpeed's own throughput arithmetic; accumulation stays 1, so no loss is rescaled.
-        settings = {
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": 0.0,
-            "zero_optimization": {"stage": 0},
-            "zero_allow_untested_optimizer": True,
-            "steps_per_print": 2**31,
-            "wall_clock_breakdown": False,
-        }
-        self._engine, *_ = self._deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    def adopt(self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> nn.Module:
+        self._optimizer = optimizer
+        config = self.settings.config(max_norm)
+        self._engine, *_ = self._deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self._zero: Partitioned | None = None
+        if self.settings.delegates_clip:
+            self._zero = Partitioned(self.settings.stage, self._engine.optimizer, model, optimizer)
+            self.grad_norm = torch.zeros((), device=self.place.device)
         return self._engine  # type: ignore[no-any-return]
+
+    def capture_obstacle(self) -> str | None:
+        return "DeepSpeed has no training step that can be recorded"
+
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
+        self._engine.set_gradient_accumulation_boundary(last)
+        return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         self._engine.backward(loss)
 
     def update(self) -> None:
         self._engine.step()
+        if (
+            self.grad_norm is not None
+        ):  # DeepSpeed leaves out a step whose gradient is not finite, and says so only here
+            self.grad_norm.fill_(self._engine.get_global_grad_norm() if self._engine.was_step_applied() else torch.inf)
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        return super().weights(model) if self._zero is None else self._zero.weights()
+
+    def optimizer_state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        return super().optimizer_state(model, optimizer) if self._zero is None else self._zero.optimizer_state()
+
+    def load(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weights: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+    ) -> None:
+        if self._zero is None:
+            super().load(model, optimizer, weights, state)
+        else:
+            self._zero.load(weights, state)
+
+    def whole_model(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+        if self.settings.stage < 3:
+            return model
+        whole = build().to(self.place.device)
+        whole.load_state_dict(self.weights(model))
+        return whole
+
+    def record(self) -> Mapping[str, Any]:
+        return {
+            "deterministic_across_engines": self.place.world <= 2 and not self.settings.delegates_clip,
+            "deepspeed": {"version": self._deepspeed.__version__, "zero_stage": self.settings.stage},
+        }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from algoprog.training.engines import Placement, StepBody
+from algoprog.training.engines import Placement
+from algoprog.training.optimizer_state import load_named_state, named_state
 
 
 def launched_rank() -> tuple[int, int, int]:
@@ -24,6 +28,7 @@ class TorchEngine:
     """Eager steps; gradients are averaged by DistributedDataParallel when the world is larger than one."""
 
     name = "torch"
+    grad_norm: Tensor | None = None
 
     def __init__(self) -> None:
         rank, world, local_rank = launched_rank()
@@ -41,9 +46,13 @@ class TorchEngine:
         if self.place.world > 1:
             dist.init_process_group(backend)
 
-    def adopt(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
+    def adopt(self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> nn.Module:
         self._optimizer = optimizer
-        return model if self.place.world == 1 else nn.parallel.DistributedDataParallel(model)
+        self._parallel = None if self.place.world == 1 else nn.parallel.DistributedDataParallel(model)
+        return self._parallel or model
+
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if last or self._parallel is None else self._parallel.no_sync()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -52,10 +61,31 @@ class TorchEngine:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
-    def drive(self, body: StepBody, steps: int) -> None:
-        for _ in range(steps):
-            if not body():
-                return
+    def capture_obstacle(self) -> str | None:
+        return None if self.place.world == 1 else "gradients are averaged by DistributedDataParallel"
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        return dict(model.state_dict())
+
+    def optimizer_state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        return named_state(model, optimizer)
+
+    def load(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weights: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+    ) -> None:
+        model.load_state_dict(weights)
+        load_named_state(model, optimizer, state)
+
+    def whole_model(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+        return model
+
+    def record(self) -> Mapping[str, Any]:
+        # Two gradients have one sum; of more than two it depends on how an engine cuts them for the network.
+        return {"deterministic_across_engines": self.place.world <= 2}
 
     def sum_over_ranks(self, value: Tensor) -> Tensor:
         if self.place.world > 1:
