@@ -17,7 +17,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from algoprog.config import InputError
+from algoprog.config import InputError, allow_code
+from algoprog.recipes import is_plugin
 
 STOPPED = 75
 
@@ -61,6 +62,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
+        except OSError as error:  # a disk that fills up or a folder that vanishes is a fault, but not one of ours
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("stopped; the same command continues where it stopped", file=sys.stderr)
             raise typer.Exit(STOPPED) from None
@@ -121,16 +125,84 @@ def data_prepare(
     _print_json(summary) if as_json else tables.print_mapping(f"tokens of {corpus}", summary)
 
 
+@data_app.command("pack")
+@command
+def data_pack(
+    corpus: Annotated[str, typer.Argument(metavar="[CORPUS]", help="As in `data prepare`.")] = "sotu",
+    tokenizer: Annotated[str, typer.Option(help="gpt2 or bpe-SIZE.")] = "bpe-1024",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the document shuffle.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pieces.")] = Path("pack"),
+    as_json: Json = False,
+) -> None:
+    """Prepared tokens as compressed pieces of at most 64 MiB with checksums, to carry to another machine."""
+    from algoprog.config import DataConfig, parse
+    from algoprog.data.pack import pack
+    from algoprog.data.tokens import prepare
+    from algoprog.report import tables
+
+    config = parse(DataConfig, {"corpus": corpus, "tokenizer": tokenizer, "seed": seed}, "data pack")
+    result = pack(prepare(config), out)
+    _print_json(result) if as_json else tables.print_mapping(f"pack of {corpus}", result)
+
+
+@data_app.command("unpack")
+@command
+def data_unpack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `data pack` wrote.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the tokens; default: the cache.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every piece and make the tokens that were packed, whole or not at all."""
+    from algoprog.data.pack import unpack
+    from algoprog.report import tables
+
+    summary = unpack(folder, out).summary()
+    _print_json(summary) if as_json else tables.print_mapping(f"tokens from {folder}", summary)
+
+
 SweepFile = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped sweep.")]
+Size = Annotated[str | None, typer.Option(help="Which size of a sweep that has several: cpu (default), gpu, paper.")]
+
+
+def _allow(files: list[Path] | None) -> list[Path] | None:
+    """Naming a Python file on the command line is what allows it to be executed."""
+    for file in files or []:
+        allow_code(file)
+    return files
+
+
+def _allow_arch(arch: str) -> str:
+    if is_plugin(arch):
+        allow_code(arch.rpartition(":")[0])
+    return arch
+
+
+Code = Annotated[
+    list[Path] | None,
+    typer.Option(callback=_allow, help="A Python file with an architecture, which configs may then run. Repeatable."),
+]
+Arch = Annotated[
+    str,
+    typer.Option(callback=_allow_arch, help="A preset, as modern, retro, lstm; a recipe FILE.yaml; or FILE.py:CLASS."),
+]
 Precision = Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per GPU, else one per core.")]
+Execution = Annotated[
+    str,
+    typer.Option(help="How steps run: eager, compile, capture (CUDA graph), or auto: eager until proven otherwise."),
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads per worker.")]
+SweepThreads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads per worker; without --workers and this, a CPU is calibrated.")
+]
 
 
 @app.command()
 @command
 def plan(
     sweep: SweepFile,
+    size: Size = None,
+    code: Code = None,
     precision: Precision = "auto",
     workers: Workers = None,
     threads: Threads = 1,
@@ -140,7 +212,7 @@ def plan(
     from algoprog.report import tables
     from algoprog.sweep import commands
 
-    estimate = commands.plan(sweep, precision, workers, threads)
+    estimate = commands.plan(sweep, precision, workers, threads, size)
     _print_json(estimate) if as_json else tables.print_plan(estimate)
 
 
@@ -149,17 +221,22 @@ def plan(
 def sweep(
     sweep: SweepFile,
     out: Out,
+    size: Size = None,
+    code: Code = None,
     executor: Annotated[str, typer.Option(help="Where runs are executed: local.")] = "local",
     precision: Precision = "auto",
     workers: Workers = None,
-    threads: Threads = 1,
+    threads: SweepThreads = None,
+    per_gpu: Annotated[str, typer.Option(help="Runs at once in a worker: a number, or auto: as many as pay.")] = "1",
+    execution: Execution = "auto",
     as_json: Json = False,
 ) -> None:
     """Run or resume a sweep; finished runs are never repeated."""
     from algoprog.report import tables
+    from algoprog.report.predictions import predict_store
     from algoprog.sweep import commands
 
-    summary = commands.sweep(sweep, out, executor, precision, workers, threads)
+    summary = commands.sweep(sweep, out, executor, precision, workers, threads, size, predict_store, per_gpu, execution)
     _print_json(summary) if as_json else tables.print_mapping(f"sweep in {out}", summary)
     if not summary["complete"]:
         raise typer.Exit(1)
@@ -167,11 +244,21 @@ def sweep(
 
 @app.command()
 @command
-def status(folder: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every row; exit 1 if one is bad.")] = False,
+    as_json: Json = False,
+) -> None:
     """What is done, running, failed and left in a sweep's folder."""
     from algoprog.report import tables
     from algoprog.sweep import commands
 
+    if verify:
+        found = commands.verify_store(folder)
+        _print_json(found) if as_json else tables.print_verification(found)
+        if found["problems"]:
+            raise typer.Exit(1)
+        return
     state = commands.status(folder)
     _print_json(state) if as_json else tables.print_status(state)
 
@@ -195,7 +282,8 @@ def runs_export(
 @app.command()
 @command
 def train(
-    arch: Annotated[str, typer.Option(help="A preset, for example modern, retro or lstm.")] = "modern",
+    arch: Arch = "modern",
+    code: Code = None,
     width: Annotated[int, typer.Option(help="Hidden dimension.")] = 64,
     flops: Annotated[str | None, typer.Option(help="Budget in training FLOPs, for example 1e13.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Budget in tokens.")] = None,
@@ -205,8 +293,22 @@ def train(
     corpus: Annotated[str, typer.Option(help="As in `data prepare`.")] = "sotu",
     tokenizer: Annotated[str, typer.Option(help="gpt2 or bpe-SIZE.")] = "bpe-1024",
     precision: Precision = "auto",
-    engine: Annotated[str, typer.Option(help="torch or deepspeed.")] = "torch",
+    engine: Annotated[str | None, typer.Option(help="torch (default) or deepspeed (default with --deepspeed).")] = None,
+    deepspeed: Annotated[
+        str | None, typer.Option(help="Settings for DeepSpeed: a JSON file, or zero0, zero1, zero2, zero3 ...")
+    ] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Rows per rank at once; default: all of its rows.")] = None,
+    halve: Annotated[
+        bool, typer.Option("--halve-micro-batch", help="Out of memory: go on with half the rows at once, same batch.")
+    ] = False,
+    deterministic: Annotated[
+        bool | None, typer.Option(help="Only operations that repeat their bits; default: yes on a CPU, no on a GPU.")
+    ] = None,
+    recompute: Annotated[
+        str, typer.Option(help="none, or blocks: their activations are formed again in the backward pass.")
+    ] = "none",
     kernels: Annotated[str, typer.Option(help="reference, fused, or auto: fused where they can run.")] = "auto",
+    execution: Execution = "auto",
     out: Annotated[Path | None, typer.Option(help="Default: runs/ARCH-WIDTH-NAME.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any config key: model.depth=4. Repeatable.")
@@ -220,7 +322,9 @@ def train(
     budget = {"flops": flops, "tokens": tokens, "tokens_per_param": tokens_per_param}
     data = {"corpus": corpus, "tokenizer": tokenizer}
     config = commands.configure(arch, width, budget, data, lr, seed, precision, settings or [])
-    record = commands.train(config, engine, out, kernels)
+    record = commands.train(
+        config, engine, out, kernels, deepspeed, micro_batch, recompute, deterministic, execution, halve
+    )
     if record is not None:
         _print_json(record) if as_json else tables.print_run(record)
 
@@ -228,7 +332,8 @@ def train(
 @app.command("flops")
 @command
 def count_flops(
-    arch: Annotated[str, typer.Option(help="A preset, for example modern, retro or lstm.")] = "modern",
+    arch: Arch = "modern",
+    code: Code = None,
     width: Annotated[int, typer.Option(help="Hidden dimension.")] = 64,
     seq: Annotated[int | None, typer.Option(help="Sequence length; default: the preset's.")] = None,
     vocab: Annotated[int, typer.Option(help="Vocabulary.")] = 50257,
@@ -502,13 +607,46 @@ def bench_kernels(
     as_json: Json = False,
 ) -> None:
     """The operations against eager PyTorch and peers; on a CPU the reference against eager, as a ratio."""
-    from algoprog import bench
+    from algoprog.bench.kernels import measure
     from algoprog.report import tables_bench
 
-    found = bench.kernels(out, minutes, part)
+    found = measure(out, minutes, part)
     _print_json(found) if as_json else tables_bench.print_kernels(found)
     if not found["finished"]:
         raise typer.Exit(STOPPED)
+
+
+@bench_app.command("step")
+@command
+def bench_step(
+    arch: Annotated[list[str] | None, typer.Option(help="A preset; repeatable. Default modern, retro, lstm.")] = None,
+    width: Annotated[
+        list[int] | None, typer.Option(min=8, help="Repeatable. Default 32; on a GPU 32, 64, ... 1024.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="torch or deepspeed.")] = "torch",
+    kernels: Annotated[str, typer.Option(help="reference, fused, or auto: fused where they can run.")] = "auto",
+    precision: Precision = "auto",
+    tokenizer: Annotated[str, typer.Option(help="Its vocabulary counts: gpt2 or bpe-SIZE.")] = "bpe-1024",
+    batch: Annotated[int, typer.Option(min=1, help="Sequences per step.")] = 8,
+    seq: Annotated[int, typer.Option(min=1, help="Tokens per sequence.")] = 128,
+    rounds: Annotated[int, typer.Option(min=1, help="Every way runs once per round.")] = 7,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="With torch.compile, too; default on a GPU only.")
+    ] = None,
+    gpt2: Annotated[bool, typer.Option("--gpt2", help="A GPT-2-size model, too, beside published figures.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Training steps per second against plain PyTorch, same losses, and where the time goes."""
+    from algoprog.bench import step
+    from algoprog.report import tables_bench
+
+    found = step.step(
+        step.Settings(
+            archs=tuple(arch or step.ARCHITECTURES), widths=tuple(width or ()), engine=engine, kernels=kernels,
+            precision=precision, tokenizer=tokenizer, batch=batch, context=seq, rounds=rounds, compiled=compiled, gpt2=gpt2,
+        )
+    )  # fmt: skip
+    _print_json(found) if as_json else tables_bench.print_step(found)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from algoprog.data.tokens import prepare
 from algoprog.report.page import Written, write_report
 from algoprog.scaling import Analysis
-from algoprog.sweep.commands import make_executor, read_plan
+from algoprog.sweep.commands import make_executor, read_plan, settle
 from algoprog.sweep.driver import SweepSummary, run_sweep
 from algoprog.sweep.progress import show_progress
 
@@ -57,7 +57,8 @@ def run(out: Path, draws: int) -> Quickstart:
     prepared = time.monotonic()
     total = sum(run.work.flops for run in runs)
     print(f"{name}: {len(runs)} runs, {total:.2e} FLOPs, data {tokens.fingerprint[:12]}", file=sys.stderr, flush=True)
-    executor = make_executor("local", tokens, out, workers=None, threads=1)
+    how = settle(runs, tokens, out, workers=None, threads=None)
+    executor = make_executor("local", tokens, out, how.workers, how.threads, tuned=how.tuned)
     summary = run_sweep(sweep, runs, tokens, executor, out, show_progress())
     trained = time.monotonic()
     report = write_report(out, draws)

@@ -23,6 +23,7 @@ from accuracy import Accuracy, against_plain, relative_error, within
 from bench import Bench
 from drive import Case, Measurement, Unsupported, main
 from operation_variants import ROOT, Plain, Problem
+from timing import Timing
 from torch import Tensor
 
 CAP = {torch.float32: 1e-5, torch.bfloat16: 0.02}
@@ -100,13 +101,23 @@ def prepare(bench: Bench, op: str, way: str, rows: int, width: int, kind: str, b
     return Prepared(accuracy, [partial(_call, function, *copy, upstream) for copy in copies], size, work)
 
 
+def timed(bench: Bench, steps: list[Step], size: int) -> Timing:
+    """Seconds per call, with every kernel compiled before: a compilation inside the timed region is a fault of the harness."""
+    variants.kernels.warm_up(*steps)
+    with variants.kernels.compilations() as late:
+        timing = bench.time(steps, size)
+    if late:
+        raise RuntimeError(f"compiled while timed: {', '.join(late)}")
+    return timing
+
+
 def operation_case(op: str, way: str, rows: int, width: int, kind: str, both: bool, source: str) -> Case:
     """One way to compute one operation at one shape."""
 
     def measure(bench: Bench) -> Measurement:
         made = prepare(bench, op, way, rows, width, kind, both)
         facts = {"backend": _backend(op, way, bench, TYPES[kind])}
-        return Measurement(made.accuracy, bench.time(made.steps, made.size), {"tokens": rows, **made.work}, facts)
+        return Measurement(made.accuracy, timed(bench, made.steps, made.size), {"tokens": rows, **made.work}, facts)
 
     key = {"op": op, "variant": way, "rows": rows, "width": width, "dtype": kind,
            "pass": "both" if both else "forward", "kernels": source}  # fmt: skip
@@ -164,7 +175,7 @@ def adamw_case(way: str, elements: int, source: str) -> Case:
             else against_plain({"weights": mine}, {"weights": plain}, cap, floor)
         )
         size = 16 * elements
-        timing = bench.time([build(way, torch.float32)[1] for _ in range(bench.clones(size, 16))], size)
+        timing = timed(bench, [build(way, torch.float32)[1] for _ in range(bench.clones(size, 16))], size)
         return Measurement(accuracy, timing, {"bytes": 32.0 * elements})
 
     return Case("adamw", {"op": "adamw_", "variant": way, "elements": elements, "kernels": source}, measure)

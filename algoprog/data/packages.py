@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,15 +113,23 @@ def run(command: list[str], what: str, remedy: str, cwd: Path | None = None) -> 
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a .deb, wheel or tar archive into an empty folder; nothing can land outside of it."""
+    """Unpack a .deb, wheel or tar archive into an empty folder; nothing can land outside of it.
+
+    Raises:
+        InputError: it is damaged, or a member of a tar archive points outside (a zip's leading dots are dropped).
+    """
     if archive.suffix == ".deb":
         run(["dpkg-deb", "-x", str(archive), str(target)], f"cannot unpack {archive}", REMEDY["deb"])
-    elif archive.suffix in (".whl", ".zip"):
-        with zipfile.ZipFile(archive) as wheel:
-            wheel.extractall(target)
-    else:
-        with tarfile.open(archive) as tar:
-            tar.extractall(target, filter="data")
+        return
+    try:
+        if archive.suffix in (".whl", ".zip"):
+            with zipfile.ZipFile(archive) as wheel:
+                wheel.extractall(target)
+        else:
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"cannot be unpacked: {error}", where=archive, remedy="delete it and try again") from None
 
 
 def record(package: Package, archive: Path) -> Json:

@@ -2,16 +2,20 @@
 
     train.bin, validation.bin   ids, little-endian uint16 (vocabulary up to 65536) or uint32
     tokenizer.json              see :mod:`algoprog.data.tokenizer`
+    blocks.sha256               32 bytes for every block of 64 KiB of train.bin, then of validation.bin
     meta.json                   counts, licence, provenance, baselines, sha256 of the other files, and of itself
 
-Every document is followed by the end-of-text token, in both files.
+Every document is followed by the end-of-text token, in both files. Stores of before ``blocks.sha256`` open as well: they are
+hashed whole at open, whatever their size, and not checked again while they are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from algoprog.config import InputError
+from algoprog.data.blocks import BLOCK_BYTES, DIGEST_BYTES, CheckedTokens, block_digests
 from algoprog.data.cache import CHUNK, sha256_of
 from algoprog.data.tokenizer import Tokenizer, read_tokenizer
 
 FORMAT = 1
 FILES = ("train.bin", "validation.bin", "tokenizer.json")
+BLOCKS = "blocks.sha256"
+HASHED_WHOLE_BYTES = (
+    1 << 28
+)  # about a quarter of a second; of a larger training file, blocks are hashed as they are read
 
 Json = dict[str, Any]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
@@ -31,7 +40,8 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True, eq=False)
 class TokenStore:
-    """Tokens ready for training. ``train`` [n] and ``validation`` [m] are read-only memory maps of ids.
+    """Tokens ready for training. ``train`` [n] and ``validation`` [m] are read-only memory maps of ids, checked as they are
+    read (:mod:`algoprog.data.blocks`).
 
     ``train_bytes`` and ``validation_bytes`` count the UTF-8 bytes of the documents, without end-of-text tokens: loss in
     bits per byte is ``nats_per_token * m / validation_bytes / ln 2``. ``fingerprint`` is a sha256 over the texts, the
@@ -92,7 +102,10 @@ def token_dtype(vocab: int) -> np.dtype[np.unsignedinteger[Any]]:
 
 def write_meta(folder: Path, meta: Json) -> None:
     """Add size and sha256 of each file, then the digest of the whole, and write ``meta.json``."""
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)} for name in FILES}
+    (folder / BLOCKS).write_bytes(block_digests(folder / "train.bin") + block_digests(folder / "validation.bin"))
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)} for name in (*FILES, BLOCKS)
+    }
     content = {"format": FORMAT, **meta, "files": files}
     text = json.dumps(content | {"sha256": _digest(content)}, indent=1, sort_keys=True, allow_nan=False)
     (folder / "meta.json").write_text(text, encoding="utf-8")
@@ -101,16 +114,19 @@ def write_meta(folder: Path, meta: Json) -> None:
 def read_store(folder: Path) -> TokenStore:
     """Open a prepared folder, after checking size and sha256 of every file and the largest id.
 
+    A training file above ``HASHED_WHOLE_BYTES`` is checked block by block as it is read; reading then raises the same error.
+
     Raises:
         InputError: the folder is missing, or anything in it is not what was written.
     """
     meta = _read_meta(folder)
+    lazy = meta["files"]["train.bin"]["bytes"] > HASHED_WHOLE_BYTES and BLOCKS in meta["files"]
     for name, expected in meta["files"].items():
-        _check_file(folder, name, expected)
-    dtype = token_dtype(meta["vocab"])
-    splits = {name: _map(folder / f"{name}.bin", dtype) for name in ("train", "validation")}
+        _check_file(folder, name, expected, whole=not (lazy and name == "train.bin"))
+    splits = _map_splits(folder, meta, lazy)
     for name, tokens in splits.items():
-        largest = _largest(tokens)
+        # A file that is not hashed yet is not scanned either: its blocks hold what was written, or raise.
+        largest = 0 if lazy and name == "train" else _largest(tokens)
         if len(tokens) != meta["tokens"][name] or largest >= meta["vocab"]:
             raise _damaged(
                 folder,
@@ -153,16 +169,18 @@ def _read_meta(folder: Path) -> Json:
             expected=f"format {FORMAT}",
             remedy="delete that folder and prepare again",
         )
+    if not set(FILES) <= set(meta["files"]) <= {*FILES, BLOCKS}:
+        raise _damaged(folder, "meta.json", f"files {sorted(meta['files'])}", f"files {[*FILES, BLOCKS]}")
     return meta
 
 
-def _check_file(folder: Path, name: str, expected: Json) -> None:
+def _check_file(folder: Path, name: str, expected: Json, *, whole: bool) -> None:
     path = folder / name
     if not path.is_file():
         raise _damaged(folder, name, "no such file", f"{expected['bytes']} bytes")
     if (size := path.stat().st_size) != expected["bytes"]:
         raise _damaged(folder, name, f"{size} bytes", f"{expected['bytes']} bytes")
-    if (found := sha256_of(path)) != expected["sha256"]:
+    if whole and (found := sha256_of(path)) != expected["sha256"]:
         raise _damaged(folder, name, f"sha256 {found}", f"sha256 {expected['sha256']}")
 
 
@@ -180,9 +198,31 @@ def _digest(content: Json) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _map(path: Path, dtype: np.dtype[np.unsignedinteger[Any]]) -> Tokens:
-    return np.memmap(path, dtype=dtype, mode="r")
+def _map_splits(folder: Path, meta: Json, lazy: bool) -> dict[str, Tokens]:
+    """Both files as arrays; with block digests they are checked while they are read."""
+    dtype = token_dtype(meta["vocab"])
+    names = ("train", "validation")
+    if BLOCKS not in meta["files"]:
+        return {name: np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r") for name in names}
+    digests = (folder / BLOCKS).read_bytes()
+    sizes = [math.ceil(meta["files"][f"{name}.bin"]["bytes"] / BLOCK_BYTES) * DIGEST_BYTES for name in names]
+    if len(digests) != sum(sizes):
+        raise _damaged(folder, BLOCKS, f"{len(digests)} bytes", f"{sum(sizes)} bytes")
+    parts = {"train": digests[: sizes[0]], "validation": digests[sizes[0] :]}
+    return {
+        name: CheckedTokens.open(
+            folder / f"{name}.bin", dtype, part, partial(_damaged_block, folder, f"{name}.bin"),
+            trusted=not (lazy and name == "train"),
+        )
+        for name, part in parts.items()
+    }  # fmt: skip
+
+
+def _damaged_block(folder: Path, name: str, block: int, expected: str, found: str) -> InputError:
+    first = block * BLOCK_BYTES
+    return _damaged(folder, f"{name} from byte {first}", f"sha256 {found}", f"sha256 {expected}")
 
 
 def _largest(tokens: Tokens) -> int:
-    return max(int(tokens[i : i + CHUNK].max()) for i in range(0, len(tokens), CHUNK))
+    whole = np.asarray(tokens)
+    return max(int(whole[i : i + CHUNK].max()) for i in range(0, len(whole), CHUNK))

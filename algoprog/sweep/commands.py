@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +14,38 @@ from algoprog.config import InputError, unknown_key
 from algoprog.data.store import TokenStore
 from algoprog.data.tokens import open_store, prepare
 from algoprog.flops.conventions import DEFAULT
+from algoprog.sweep.calibration import Candidate, calibrate
 from algoprog.sweep.driver import count_states, run_sweep
 from algoprog.sweep.executors import Executor, LocalExecutor, time_shapes
-from algoprog.sweep.plan import PlannedRun, SweepConfig, check_data, expand, load_sweep
+from algoprog.sweep.plan import PlannedRun, check_data, expand
 from algoprog.sweep.progress import show_progress
-from algoprog.sweep.store import FINISHED, open_for_reading
+from algoprog.sweep.rate import phase_seconds, runs_per_hour
+from algoprog.sweep.rounds import Predict, Rounds
+from algoprog.sweep.schema import FINISHED
+from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
+from algoprog.sweep.sweep_file import SweepConfig, load_sweep
+from algoprog.sweep.verify import verify
 from algoprog.training.commands import resolve_precision
+from algoprog.training.execution import REQUESTS
 
 Json = dict[str, Any]
 
 
-def read_plan(file: str, precision: str) -> tuple[SweepConfig, list[PlannedRun]]:
-    """A sweep file and its runs.
+def read_plan(file: str, precision: str, size: str | None = None) -> tuple[SweepConfig, list[PlannedRun]]:
+    """A sweep file and the runs that can be planned before its first one is finished.
 
     Raises:
-        InputError: see :func:`algoprog.sweep.plan.load_sweep` and :func:`algoprog.sweep.plan.expand`.
+        InputError: see :func:`algoprog.sweep.sweep_file.load_sweep` and :func:`algoprog.sweep.plan.expand`.
     """
-    sweep = load_sweep(file)
+    sweep = load_sweep(file, size)
     runs = expand(sweep, resolve_precision(precision), file)
     check_data(runs, sweep.data)
     return sweep, runs
 
 
-def plan(file: str, precision: str, workers: int | None, threads: int) -> Json:
+def plan(file: str, precision: str, workers: int | None, threads: int, size: str | None = None) -> Json:
     """The runs with exact work and, from a few timed steps of every shape, seconds and memory. Writes nothing."""
-    sweep, runs = read_plan(file, precision)
+    sweep, runs = read_plan(file, precision, size)
     tokens = _prepared(sweep)
     shapes = {run.shape: run for run in sorted(runs, key=lambda run: run.work.flops_per_step)}
     configs = [run.config.model_dump(mode="json") for run in shapes.values()]
@@ -55,8 +62,15 @@ def plan(file: str, precision: str, workers: int | None, threads: int) -> Json:
         "worker_seconds": seconds,
         "wall_seconds": max(seconds / workers, max(row["seconds"] for row in rows)),
         "seconds_include": "training; evaluation and start-up come on top",
+        "searches": _count_searches(sweep),
         "data": None if tokens is None else tokens.fingerprint,
     }
+
+
+def _count_searches(sweep: SweepConfig) -> int:
+    """How many searches will add runs of their own to those listed."""
+    searched = (grid for grid in sweep.grids if grid.lr_search is not None or grid.tune is not None)
+    return sum(len(grid.arch) * len(grid.width) * len(grid.budgets()) for grid in searched)
 
 
 def _prepared(sweep: SweepConfig) -> TokenStore | None:
@@ -84,6 +98,7 @@ def _plan_row(run: PlannedRun, cost: Mapping[str, Any], tokens: TokenStore | Non
         "tokens": work.tokens,
         "epochs": None if tokens is None else work.tokens / len(tokens.train),
         "flops": work.flops,
+        "group": run.group,
         "seconds": work.steps * cost["seconds_per_step"],
         "memory_bytes": cost["peak_memory_bytes"],
     }
@@ -100,12 +115,42 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def make_executor(name: str, tokens: TokenStore, out: Path, workers: int | None, threads: int) -> Executor:
-    """The executor called ``name``.
+def settle(
+    runs: Sequence[PlannedRun], tokens: TokenStore, out: Path, workers: int | None, threads: int | None
+) -> Candidate:
+    """Workers and threads: as asked for, else calibrated for what is left to do on a CPU, and recorded in ``out``'s store."""
+    asked = Candidate(workers or default_workers(threads or 1), threads or 1, True)
+    if workers is not None or threads is not None or _gpus():
+        return asked
+    with open_for_driving(out) as store:
+        finished = {run["digest"] for run in store.runs() if run["state"] in FINISHED}
+        left = [run for run in runs if run.config.digest(tokens.fingerprint) not in finished]
+        if not left:
+            return asked
+        found = calibrate(left, os.cpu_count() or 1)
+        store.set_meta({"calibration": found.as_json()})
+    return found.chosen
+
+
+def make_executor(
+    name: str,
+    tokens: TokenStore,
+    out: Path,
+    workers: int | None,
+    threads: int,
+    per_gpu: str = "1",
+    execution: str = "auto",
+    tuned: bool = True,
+) -> Executor:
+    """The executor called ``name``. ``per_gpu`` runs share a worker: a number, or "auto" for as many as are measured to pay.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no executor or execution of that name, or ``per_gpu`` is neither.
     """
+    if execution not in REQUESTS:
+        raise unknown_key(execution, list(REQUESTS), where="--execution", kind="execution")
+    if per_gpu != "auto" and not (per_gpu.isdecimal() and int(per_gpu) > 0):
+        raise InputError("runs at once", where="--per-gpu", got=per_gpu, expected="auto, or a number of at least 1")
     if name != "local":
         raise unknown_key(name, ["local"], where="--executor", kind="executor")
     return LocalExecutor(
@@ -115,20 +160,40 @@ def make_executor(name: str, tokens: TokenStore, out: Path, workers: int | None,
         workers=workers or default_workers(threads),
         threads=threads,
         gpus=_gpus(),
+        slots=0 if per_gpu == "auto" else int(per_gpu),
+        execution=execution,
+        tuned=tuned,
     )
 
 
-def sweep(file: str, out: Path, executor: str, precision: str, workers: int | None, threads: int) -> Json:
-    """Run or resume a sweep file into ``out``."""
-    config, runs = read_plan(file, precision)
+def sweep(
+    file: str,
+    out: Path,
+    executor: str,
+    precision: str,
+    workers: int | None,
+    threads: int | None,
+    size: str | None,
+    predict: Predict,
+    per_gpu: str = "1",
+    execution: str = "auto",
+) -> Json:
+    """Run or resume a sweep file into ``out``; ``predict`` is asked where the sweep wants predictions first.
+
+    The last two options are those of :func:`make_executor`.
+    """
+    config, runs = read_plan(file, precision, size)
     tokens = prepare(config.data)
-    pool = make_executor(executor, tokens, out, workers, threads)
-    summary = run_sweep(config, runs, tokens, pool, out, show_progress())
+    how = settle(runs, tokens, out, workers, threads)
+    pool = make_executor(executor, tokens, out, how.workers, how.threads, per_gpu, execution, how.tuned)
+    rounds = Rounds(config, resolve_precision(precision), file, predict)
+    summary = run_sweep(config, rounds.first(), tokens, pool, out, show_progress(), rounds)
     return {
         "out": str(out),
         "planned": summary.planned,
         "executed": summary.executed,
         "complete": summary.complete,
+        "runs_per_hour": status(out)["runs_per_hour"],
         **{state: summary.states.get(state, 0) for state in ("done", "diverged", "failed")},
     }
 
@@ -139,17 +204,37 @@ def status(folder: Path) -> Json:
         runs, attempts, meta = store.runs(), store.attempts(), store.meta()
     left = [run for run in runs if run["state"] not in FINISHED]
     return {
-        "sweep": meta.get("sweep", {}).get("name"),
+        "sweep": _sweep_name(meta),
         "total": len(runs),
         "states": count_states(runs),
         "flops_done": sum(run["flops"] for run in runs if run["state"] in FINISHED),
         "flops_left": sum(run["flops"] for run in left),
+        "runs_per_hour": runs_per_hour(attempts),
+        "phase_seconds": phase_seconds(run["result"] for run in runs),
         "runs": [{key: run[key] for key in ("digest", "arch", "width", "seed", "flops", "state")} for run in runs],
         "problems": [
             {"run": attempt["digest"], "outcome": attempt["outcome"], "message": attempt["message"]}
             for attempt in attempts
             if attempt["outcome"] in ("failed", "retry", "diverged")
         ],
+    }
+
+
+def _sweep_name(meta: Json) -> str | None:
+    """The name in a store's meta, if there is one: the store may be somebody else's."""
+    sweep = meta.get("sweep")
+    name = sweep.get("name") if isinstance(sweep, dict) else None
+    return None if name is None else str(name)
+
+
+def verify_store(folder: Path) -> Json:
+    """Everything that is wrong with a store, and how much of it was checked."""
+    found = verify(folder)
+    return {
+        "store": str(folder / FILE),
+        "whole": found.whole,
+        "checked": found.checked,
+        "problems": list(found.problems),
     }
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from algoprog.config import InputError
+from algoprog.config import InputError, RunConfig
 from algoprog.data.store import TokenStore
 from algoprog.sweep.executors import Executor, Task
-from algoprog.sweep.plan import PlannedRun, SweepConfig
+from algoprog.sweep.plan import PlannedRun
 from algoprog.sweep.provenance import software
-from algoprog.sweep.store import FINISHED, Store, open_for_driving
+from algoprog.sweep.schema import FINISHED
+from algoprog.sweep.store import Store, open_for_driving
+from algoprog.sweep.sweep_file import SweepConfig
+from algoprog.training.shape import shape_of
 
 
 class Progress(Protocol):
@@ -50,8 +53,11 @@ def run_sweep(
     executor: Executor,
     out: Path,
     progress: Progress,
+    later: Callable[[Store], Sequence[PlannedRun]] = lambda store: (),
 ) -> SweepSummary:
-    """Execute the runs that the store in ``out`` does not hold as finished.
+    """Execute the runs that the store in ``out`` does not hold as finished, then those that follow from their losses.
+
+    ``later`` is asked, between executions, what is to be done given what the store holds, until nothing new comes.
 
     Raises:
         InputError: the store cannot be driven (locked, newer, unwritable), or holds runs on other data.
@@ -59,25 +65,48 @@ def run_sweep(
     """
     with open_for_driving(out) as store:
         _check_same_data(store, tokens)
-        rows = [run.row(tokens.fingerprint) for run in runs]
         store.set_meta(describe_sweep(sweep, tokens, out))
-        store.add_runs(rows)
-        store.reset_interrupted()
-        planned = {row["digest"] for row in rows}
-        known = {run["digest"]: run for run in store.runs() if run["digest"] in planned}
-        tasks = [
-            Task(digest, run["config"], cost=run["flops"])
-            for digest, run in known.items()
-            if run["state"] not in FINISHED
-        ]
-        progress.begin(len(known), len(known) - len(tasks))
-        try:
-            executor.run(tasks, _Recorder(store, known, progress))
-        finally:
-            progress.end()
+        planned: set[str] = set()
+        executed = 0
+        while runs:
+            rows = [run.row(tokens.fingerprint) for run in runs]
+            new = [row for row in rows if row["digest"] not in planned]
+            if not new:
+                break  # what is asked for again has failed; the next call tries it again
+            store.add_runs(new)
+            if not planned:
+                store.reset_interrupted()
+            planned.update(row["digest"] for row in new)
+            executed += _execute(store, planned, executor, progress)
+            runs = later(store)
         return SweepSummary(
-            len(known), len(tasks), count_states(run for run in store.runs() if run["digest"] in planned)
+            len(planned), executed, count_states(run for run in store.runs() if run["digest"] in planned)
         )
+
+
+def _execute(store: Store, planned: set[str], executor: Executor, progress: Progress) -> int:
+    """Run what is planned and not yet ended; returns how many runs that were."""
+    known = {run["digest"]: run for run in store.runs() if run["digest"] in planned}
+    over = (*FINISHED, "failed")
+    tasks = [
+        Task(digest, run["config"], cost=run["flops"], group=_group(run["config"]))
+        for digest, run in known.items()
+        if run["state"] not in over
+    ]
+    progress.begin(len(known), len(known) - len(tasks))
+    try:
+        executor.run(tasks, _Recorder(store, known, progress))
+    finally:
+        progress.end()
+    return len(tasks)
+
+
+def _group(config: Mapping[str, Any]) -> str:
+    """Runs of one group share what a worker builds."""
+    try:
+        return shape_of(RunConfig.model_validate(config))
+    except ValueError:  # not a config: the worker that gets it says why
+        return ""
 
 
 def _check_same_data(store: Store, tokens: TokenStore) -> None:

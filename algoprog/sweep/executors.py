@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from algoprog.config import InputError
+from algoprog.sweep.groups import GroupedQueue
+from algoprog.sweep.watch import Pulse, describe_end
 
 # A worker is a world of its own, also when its driver was started by a launcher.
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -30,6 +31,9 @@ LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "M
 MAX_ATTEMPTS = 2
 MAX_FAILED_STARTS = 2
 GRACE_S = 20.0
+# A worker that did nothing for so long hangs: no step, evaluation or compilation leaves its main thread idle for minutes.
+HANGS_AFTER_S = 600.0
+LONGEST_PAUSE_S = 30.0
 
 # Measured on CPUs: passive waiting keeps small threads from fighting over cores, and keeping freed memory in the process
 # ends the page faults of large temporaries (a cross-entropy step becomes five times faster). glibc reads these only at start.
@@ -43,11 +47,13 @@ TUNED_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Task:
-    """One run for a worker: its name, config and expected seconds or FLOPs (only their order matters)."""
+    """One run for a worker: its name, config, expected seconds or FLOPs (only their order matters), and the group of runs
+    that share a built model with it."""
 
     digest: str
     config: Mapping[str, Any]
     cost: float
+    group: str = ""
 
 
 class Listener(Protocol):
@@ -75,11 +81,28 @@ class WorkerProcess:
     The event None says that the process has ended.
     """
 
-    def __init__(self, name: str, inbox: Inbox, tokens: Path | None, threads: int, log: IO[str] | int, gpu: int | None):
+    def __init__(
+        self,
+        name: str,
+        inbox: Inbox,
+        tokens: Path | None,
+        threads: int,
+        log: IO[str] | int,
+        gpu: int | None,
+        slots: int = 1,
+        execution: str = "auto",
+        tuned: bool = True,
+    ):
+        """``slots`` is the number of runs at once, 0 if the worker shall find it out; it then says so by events.
+
+        ``tuned`` says whether it starts with :data:`TUNED_ENVIRONMENT`; variables that the user has set win either way.
+        """
         self.name = name
-        self.task: Task | None = None
+        self.tasks: dict[str, Task] = {}
         self.provenance: dict[str, Any] | None = None
-        environment = {**TUNED_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.pulse = Pulse()
+        settings = TUNED_ENVIRONMENT if tuned else {}
+        environment = {**settings, **os.environ, "OMP_NUM_THREADS": str(threads)}
         for name in LAUNCHER_VARIABLES:
             environment.pop(name, None)
         if gpu is not None:
@@ -91,13 +114,18 @@ class WorkerProcess:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True,
         )  # fmt: skip
         threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
-        self.tell(threads=threads, tokens=None if tokens is None else str(tokens.absolute()))
+        folder = None if tokens is None else str(tokens.absolute())
+        self.tell(threads=threads, tokens=folder, parent=os.getpid(), slots=slots, execution=execution)
+        self.slots = slots or 1
 
     def _listen(self, inbox: Inbox) -> None:
         assert self._process.stdout is not None
         try:
             for line in self._process.stdout:
-                inbox.put((self, json.loads(line)))
+                event = json.loads(line)
+                self.pulse.hear(event)
+                if event["kind"] != "alive":
+                    inbox.put((self, event))
         except ValueError:
             self._process.kill()  # a line cut off by a crash; without this the driver would wait for ever
         finally:
@@ -116,6 +144,10 @@ class WorkerProcess:
         """Ask it to save and give its run back."""
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End it without asking, also if it is stopped or stuck."""
+        self._process.kill()
+
     def end(self) -> int:
         """Close its input, which ends it, and return its exit status."""
         assert self._process.stdin is not None
@@ -130,7 +162,11 @@ class WorkerProcess:
 
 @dataclass
 class LocalExecutor:
-    """A pool of ``workers`` processes with ``threads`` CPU threads each; worker i computes on GPU i, if any."""
+    """A pool of ``workers`` processes with ``threads`` CPU threads each; worker i computes on GPU i, if any.
+
+    ``slots`` runs share a worker, 0: as many as are measured to pay (:mod:`algoprog.training.admission`). ``execution`` is
+    that of :mod:`algoprog.training.execution`; ``tuned`` that of :class:`WorkerProcess`.
+    """
 
     tokens: Path
     logs: Path
@@ -138,6 +174,10 @@ class LocalExecutor:
     workers: int
     threads: int
     gpus: int = 0
+    slots: int = 1
+    execution: str = "auto"
+    tuned: bool = True
+    hangs_after_s: float = HANGS_AFTER_S
 
     def run(self, tasks: Sequence[Task], listener: Listener) -> None:
         _Pool(self, tasks, listener).run()
@@ -148,23 +188,35 @@ class _Pool:
 
     def __init__(self, settings: LocalExecutor, tasks: Sequence[Task], listener: Listener) -> None:
         self.settings, self.listener = settings, listener
-        # Longest first: the last run to finish should be a short one.
-        self.waiting = deque(sorted(tasks, key=lambda task: -task.cost))
+        self.waiting = GroupedQueue(tasks)
         self.attempts: dict[str, int] = {}
         self.inbox: Inbox = queue.Queue()
         self.pool: list[WorkerProcess] = []
         self.failed_starts = 0
+        self.hung: set[WorkerProcess] = set()
+        self.looked = time.monotonic()
 
     def run(self) -> None:
         try:
             for index in range(min(self.settings.workers, len(self.waiting))):
                 self._start(index)
-            while self.waiting or any(worker.task for worker in self.pool):
+            while self.waiting or any(worker.tasks for worker in self.pool):
                 self._serve_one()
+                self._kill_hung()
                 self.listener.tick()
         except KeyboardInterrupt:
-            self._stop_gently()
+            self._stop_gently(self.listener)
             raise
+        except (InputError, OSError) as error:
+            # The store cannot be written any more, so nothing is told to it; what workers save is found by the next start.
+            self._stop_gently(_Deaf())
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"the output folder cannot be written ({error})",
+                where=self.settings.logs.parent,
+                remedy="free some disk space or make the folder writable, then run the same command again",
+            ) from None
         finally:
             for worker in self.pool:
                 worker.end()
@@ -174,7 +226,11 @@ class _Pool:
         s.logs.mkdir(parents=True, exist_ok=True)
         gpu = index % s.gpus if s.gpus else None
         with self._log(f"local-{index}").open("a") as log:
-            self.pool.append(WorkerProcess(f"local-{index}", self.inbox, s.tokens, s.threads, log, gpu))
+            self.pool.append(
+                WorkerProcess(
+                    f"local-{index}", self.inbox, s.tokens, s.threads, log, gpu, s.slots, s.execution, s.tuned
+                )
+            )
 
     def _log(self, name: str) -> Path:
         return self.settings.logs / f"{name}.log"
@@ -192,71 +248,102 @@ class _Pool:
             if event["kind"] == "ready":
                 worker.provenance = event["provenance"]
                 self.failed_starts = 0
+            elif event["kind"] == "slots":
+                worker.slots = event["slots"]
             else:
-                self._settle(worker, event)
+                self._settle(worker, event, self.listener)
             self._next(worker)
 
-    def _settle(self, worker: WorkerProcess, event: Mapping[str, Any]) -> None:
+    def _kill_hung(self) -> None:
+        """End workers that should be working and have shown no life for too long; each is then replaced like any dead one."""
+        paused, self.looked = time.monotonic() - self.looked > LONGEST_PAUSE_S, time.monotonic()
+        for worker in self.pool:
+            if paused:  # this process was stopped, so their events may still lie in the pipes
+                worker.pulse.renew()
+            busy = bool(worker.tasks) or worker.provenance is None
+            if busy and worker not in self.hung and worker.pulse.silent_s() > self.settings.hangs_after_s:
+                self.hung.add(worker)
+                worker.kill()
+
+    def _settle(self, worker: WorkerProcess, event: Mapping[str, Any], listener: Listener) -> None:
         """Record how the worker's run ended."""
         result = event.get("result")
-        if result is not None:
-            self.listener.ended(event["digest"], result["state"], result["message"], result)
+        if result is not None and isinstance(listener, _Deaf):
+            pass  # not committed, so its checkpoints are kept: the next start takes it from there
+        elif result is not None:
+            listener.ended(event["digest"], result["state"], result["message"], result)
             # Only now that the result is committed are the run's checkpoints of no more use.
             shutil.rmtree(self.settings.checkpoints / event["digest"], ignore_errors=True)
         elif event["kind"] == "failed":
-            self.listener.ended(event["digest"], "failed", event["message"], None)
+            listener.ended(event["digest"], "failed", event["message"], None)
         else:
-            self.listener.ended(event["digest"], "interrupted", "stopped on request", None)
-        worker.task = None
+            listener.ended(event["digest"], "interrupted", "stopped on request", None)
+        worker.tasks.pop(event["digest"], None)
 
     def _next(self, worker: WorkerProcess) -> None:
-        if not self.waiting:
-            return
-        worker.task = task = self.waiting.popleft()
-        self.attempts[task.digest] = self.attempts.get(task.digest, 0) + 1
-        self.listener.started(task.digest, worker.name, worker.provenance or {})
-        checkpoints = str(self.settings.checkpoints.absolute() / task.digest)
-        worker.tell(kind="run", digest=task.digest, config=task.config, checkpoints=checkpoints)
+        while self.waiting and len(worker.tasks) < worker.slots:
+            task = self.waiting.take(worker.name)
+            worker.tasks[task.digest] = task
+            self.attempts[task.digest] = self.attempts.get(task.digest, 0) + 1
+            self.listener.started(task.digest, worker.name, worker.provenance or {})
+            checkpoints = str(self.settings.checkpoints.absolute() / task.digest)
+            worker.pulse.renew()
+            worker.tell(kind="run", digest=task.digest, config=task.config, checkpoints=checkpoints)
 
     def _replace(self, worker: WorkerProcess) -> None:
-        """A worker has died: its run is tried again elsewhere, up to the limit."""
+        """A worker has died: its runs are tried again elsewhere, up to the limit."""
         self.pool.remove(worker)
-        message = f"worker died with exit status {worker.end()}; see {self._log(worker.name)}"
+        self.waiting.leave(worker.name)
+        message = f"{self._describe_end(worker)}; see {self._log(worker.name)}"
         self.failed_starts += worker.provenance is None
         if self.failed_starts > MAX_FAILED_STARTS:
             raise InputError("workers cannot start", where=self._log(worker.name), remedy="its log says why")
-        if worker.task is not None:
-            again = self.attempts[worker.task.digest] < MAX_ATTEMPTS
-            self.listener.ended(worker.task.digest, "retry" if again else "failed", message, None)
+        for task in worker.tasks.values():
+            again = self.attempts[task.digest] < MAX_ATTEMPTS
+            self.listener.ended(task.digest, "retry" if again else "failed", message, None)
             if again:
-                self.waiting.append(worker.task)
+                self.waiting.put(task)
         if self.waiting:
             self._start(int(worker.name.removeprefix("local-")))
 
-    def _stop_gently(self) -> None:
+    def _describe_end(self, worker: WorkerProcess) -> str:
+        status = worker.end()
+        if worker in self.hung:
+            return f"worker hung: it did nothing for {self.settings.hangs_after_s:.0f} s and was killed"
+        return describe_end(status, worker.pulse.peak_bytes)
+
+    def _stop_gently(self, listener: Listener) -> None:
         """Ask workers to save and give their runs back; whoever has not answered in time is ended without."""
         for worker in self.pool:
             worker.interrupt()
         deadline = time.monotonic() + GRACE_S
-        while any(worker.task for worker in self.pool) and time.monotonic() < deadline:
+        while any(worker.tasks for worker in self.pool) and time.monotonic() < deadline:
             try:
                 worker, event = self.inbox.get(timeout=0.5)
             except queue.Empty:
                 continue
-            if event is None and worker.task is not None:
-                self._give_back(worker)
-            elif event is not None and event["kind"] == "metrics":
-                self.listener.metrics(event["digest"], event["rows"])
-            elif event is not None and event["kind"] != "ready":
-                self._settle(worker, event)
+            if event is None:
+                self._give_back(worker, listener)
+            elif event["kind"] == "metrics":
+                listener.metrics(event["digest"], event["rows"])
+            elif event["kind"] not in ("ready", "slots"):
+                self._settle(worker, event, listener)
         for worker in self.pool:
-            if worker.task is not None:
-                self._give_back(worker)
+            self._give_back(worker, listener)
 
-    def _give_back(self, worker: WorkerProcess) -> None:
-        assert worker.task is not None
-        self.listener.ended(worker.task.digest, "interrupted", "stopped without saving", None)
-        worker.task = None
+    def _give_back(self, worker: WorkerProcess, listener: Listener) -> None:
+        for digest in worker.tasks:
+            listener.ended(digest, "interrupted", "stopped without saving", None)
+        worker.tasks.clear()
+
+
+class _Deaf:
+    """Listens to nothing: what the workers of a sweep report whose store cannot be written."""
+
+    def started(self, digest: str, worker: str, provenance: Mapping[str, Any]) -> None: ...
+    def metrics(self, digest: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+    def ended(self, digest: str, outcome: str, message: str | None, result: Mapping[str, Any] | None) -> None: ...
+    def tick(self) -> None: ...
 
 
 def time_shapes(

@@ -1,95 +1,34 @@
-"""From a sweep file to a list of runs with exact work: pure, nothing is started.
+"""From a sweep to a list of runs with exact work: pure, nothing is started.
 
-A sweep file::
-
-    name: demo
-    data: {corpus: sotu, tokenizer: bpe-1024}
-    settings: {batch: 16}                  # overrides for every run, any config key
-    grids:                                 # every grid is the product of its lists
-      - arch: [modern, retro]
-        width: [32, 64]
-        flops: [1e11, 1e12]                # or tokens: or tokens_per_param:
-        lr: [0.003, 0.01]                  # optional, or lr_law: {coefficient: 0.1, exponent: -0.7}; default: the preset's
-        seed: [0, 1]                       # optional
-        settings: {model: {depth: 2}}      # optional overrides for this grid
+A learning-rate search makes its later runs from the losses of the earlier ones: see :func:`next_runs`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field, model_validator
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
 
 from algoprog.config import (
     BudgetConfig,
-    Count,
     DataConfig,
-    Frozen,
     InputError,
-    Positive,
     RunConfig,
     canonical_json,
-    parse,
-    read_yaml,
     unknown_key,
 )
-from algoprog.recipes import CONFIGS, LrLaw, merge, resolve
+from algoprog.recipes import is_plugin, is_recipe_file, label_of, merge, preset_names, resolve
+from algoprog.sweep.lr_search import Losses, Search
+from algoprog.sweep.sweep_file import Grid, SweepConfig
+from algoprog.sweep.tuner import Tuner
 from algoprog.training.budget import Work, plan_work
+from algoprog.training.shape import shape_of
 
 Precision = Literal["fp32", "bf16"]
-
-
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def _several(item: Any) -> Any:
-    return Annotated[list[item], BeforeValidator(_as_list), Field(min_length=1)]
-
-
-class Grid(Frozen):
-    """The product of its lists; exactly one kind of budget."""
-
-    arch: _several(str)  # type: ignore[valid-type]
-    width: _several(Count)  # type: ignore[valid-type]
-    flops: _several(Count) | None = None  # type: ignore[valid-type]
-    tokens: _several(Count) | None = None  # type: ignore[valid-type]
-    tokens_per_param: _several(Positive) | None = None  # type: ignore[valid-type]
-    lr: _several(Positive) | None = None  # type: ignore[valid-type]
-    lr_law: LrLaw | None = None
-    seed: _several(int) = [0]  # type: ignore[valid-type]
-    settings: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _one_kind_of_budget(self) -> Grid:
-        given = [kind for kind in ("flops", "tokens", "tokens_per_param") if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of flops, tokens, tokens_per_param; got {', '.join(given) or 'none'}")
-        if self.lr is not None and self.lr_law is not None:
-            raise ValueError("give lr or lr_law, not both")
-        return self
-
-    def budgets(self) -> list[BudgetConfig]:
-        for kind in ("flops", "tokens", "tokens_per_param"):
-            values = getattr(self, kind)
-            if values is not None:
-                return [BudgetConfig(**{kind: value}) for value in values]
-        raise AssertionError("validated above")
-
-
-class SweepConfig(Frozen):
-    """A named plan of runs on one corpus and tokenizer. ``compare`` lists pairs [old, new] for which gains are reported."""
-
-    name: str
-    description: str = ""
-    data: DataConfig
-    settings: dict[str, Any] = {}
-    grids: list[Grid] = Field(min_length=1)
-    compare: list[tuple[str, str]] = []
 
 
 @dataclass(frozen=True)
@@ -115,54 +54,88 @@ class PlannedRun:
         }
 
     @property
+    def group(self) -> str:
+        """Eight hex digits, equal for runs that share what a worker builds."""
+        return hashlib.sha256(shape_of(self.config).encode()).hexdigest()[:8]
+
+    @property
     def shape(self) -> tuple[object, ...]:
         """Runs of equal shape take equal time per step."""
         return (self.config.arch, self.config.model, self.config.batch, self.config.precision)
 
 
-def load_sweep(path: str | Path) -> SweepConfig:
-    """Read a sweep file, or a shipped one by name (``configs/sweep/NAME.yaml``).
-
-    Raises:
-        InputError: the file is missing or malformed, or a key is unknown (the nearest one is named).
-    """
-    shipped = sorted(file.stem for file in (CONFIGS / "sweep").glob("*.yaml"))
-    if str(path) in shipped:
-        path = CONFIGS / "sweep" / f"{path}.yaml"
-    elif not Path(path).exists() and Path(path).suffix not in (".yaml", ".yml"):
-        raise unknown_key(str(path), shipped, where="SWEEP", kind="sweep")
-    return parse(SweepConfig, read_yaml(path), path)
-
-
 def expand(sweep: SweepConfig, precision: Precision, where: object = "sweep") -> list[PlannedRun]:
-    """Every run of the sweep once, in the order of its grids.
+    """Every run that can be planned before the first one is finished, once, in the order of the grids.
 
     Raises:
         InputError: a grid's values do not make a valid run, or a budget is below one step.
     """
-    runs: dict[str, PlannedRun] = {}
-    for number, grid in enumerate(sweep.grids, 1):
-        for config in _expand_grid(sweep, grid, precision, f"{where}: grid {number}"):
-            runs.setdefault(canonical_json(config), PlannedRun(config, plan_work(config)))
-    known = {run.config.arch for run in runs.values()}
+    runs = next_runs(sweep, precision, {}, where)
+    known = {label_of(label) for grid in sweep.grids for label in grid.arch}
     for pair in sweep.compare:
         for arch in pair:
             if arch not in known:
                 raise unknown_key(arch, sorted(known), where=f"{where}: compare", kind="architecture")
+    return runs
+
+
+def next_runs(sweep: SweepConfig, precision: Precision, losses: Losses, where: object = "sweep") -> list[PlannedRun]:
+    """The runs to do when ``losses`` are known, once each; those of plain grids are always among them.
+
+    Raises:
+        InputError: see :func:`expand`.
+    """
+    runs: dict[str, PlannedRun] = {}
+    for number, grid in enumerate(sweep.grids, 1):
+        for config in _of_grid(sweep, grid, precision, losses, f"{where}: grid {number}"):
+            runs.setdefault(canonical_json(config), PlannedRun(config, plan_work(config)))
     return list(runs.values())
 
 
-def _expand_grid(sweep: SweepConfig, grid: Grid, precision: Precision, where: str) -> list[RunConfig]:
-    overrides = merge(sweep.settings, grid.settings)
-    lrs: Sequence[float | None] = grid.lr or [None]
-    return [
-        resolve(
-            arch, width, budget, data=sweep.data.model_dump(exclude_unset=True),
-            lr=grid.lr_law.at(width) if grid.lr_law else lr, seed=seed,
-            precision=precision, overrides=overrides, where=where,
-        )
-        for arch, width, budget, lr, seed in itertools.product(grid.arch, grid.width, grid.budgets(), lrs, grid.seed)
-    ]  # fmt: skip
+def may_start(sweep: SweepConfig, runs: list[PlannedRun], losses: Losses) -> list[PlannedRun]:
+    """Those of ``runs`` that need not wait: while a small one has not ended, these are the ones below ``predict_from``."""
+    if sweep.predict_from is None:
+        return runs
+    small = [run for run in runs if run.work.flops < sweep.predict_from]
+    return runs if all(canonical_json(run.config) in losses for run in small) else small
+
+
+def _of_grid(sweep: SweepConfig, grid: Grid, precision: Precision, losses: Losses, where: str) -> Iterator[RunConfig]:
+    for label, width, budget in itertools.product(grid.arch, grid.width, grid.budgets()):
+        make = partial(_run, sweep, grid, label, width, budget, precision, where)
+        rates: Sequence[float | None] = [grid.lr_law.at(width)] if grid.lr_law else grid.lr or [None]
+        if grid.tune is not None:
+            lr = None if "optim.lr" in grid.tune.space else rates[0]
+            yield from Tuner(grid.tune, grid.seed, lambda found, seed: make(lr, seed, found)).next(losses)  # noqa: B023
+        elif grid.lr_search is None:
+            yield from (make(lr, seed) for lr, seed in itertools.product(rates, grid.seed))
+        else:
+            centre = rates[0] or make(None, grid.seed[0]).optim.lr
+            yield from Search(grid.lr_search, centre, grid.seed, make).next(losses)
+
+
+def _run(
+    sweep: SweepConfig,
+    grid: Grid,
+    label: str,
+    width: int,
+    budget: BudgetConfig,
+    precision: Precision,
+    where: str,
+    lr: float | None,
+    seed: int,
+    found: Mapping[str, Any] = MappingProxyType({}),
+) -> RunConfig:
+    variant = sweep.variants.get(label)
+    if variant is None and not (label in preset_names() or is_plugin(label) or is_recipe_file(label)):
+        raise unknown_key(label, sorted([*sweep.variants, *preset_names()]), where=where, kind="architecture")
+    own = variant.settings if variant else {}
+    run = resolve(
+        variant.arch if variant else label, width, budget, data=sweep.data.model_dump(exclude_unset=True),
+        lr=lr, seed=seed, precision=precision, where=where,
+        overrides=merge(merge(merge(sweep.settings, own), grid.settings), found),
+    )  # fmt: skip
+    return run if variant is None else run.model_copy(update={"arch": label})
 
 
 def check_data(runs: list[PlannedRun], data: DataConfig) -> None:

@@ -1,7 +1,8 @@
 """The store of a sweep: one SQLite file, written by one driver, readable by anyone at any time.
 
 Every state change is one durable transaction, so a crash at any instant leaves the last committed state. A driver holds an
-operating-system lock beside the file; a second one is refused with the holder's name. Nothing here imports torch.
+operating-system lock beside the file; a second one is refused with the holder's name. A folder that vanishes under its driver
+is noticed at the next write. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import socket
 import sqlite3
@@ -19,41 +21,16 @@ from typing import IO, Any
 
 from algoprog.config import InputError
 from algoprog.flops.conventions import CONVENTIONS, DEFAULT, named
-from algoprog.sweep.migrate import add_conventions
+from algoprog.sweep.schema import FINISHED, check_schema, prepare_schema, seal
 
-SCHEMA = 2
 FILE, LOCK = "store.sqlite", "store.lock"
-FINISHED = ("done", "diverged")
 
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (
-    digest TEXT PRIMARY KEY, position INTEGER NOT NULL, arch TEXT NOT NULL, width INTEGER NOT NULL, seed INTEGER NOT NULL,
-    config TEXT NOT NULL, params INTEGER NOT NULL, steps INTEGER NOT NULL, tokens INTEGER NOT NULL, flops INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('planned', 'running', 'done', 'diverged', 'failed')), result TEXT
-) WITHOUT ROWID;
-CREATE TABLE attempts (
-    digest TEXT NOT NULL REFERENCES runs, n INTEGER NOT NULL, worker TEXT NOT NULL, provenance TEXT NOT NULL,
-    started REAL NOT NULL, ended REAL, outcome TEXT, message TEXT, PRIMARY KEY (digest, n)
-) WITHOUT ROWID;
-CREATE TABLE metrics (
-    digest TEXT NOT NULL REFERENCES runs, step INTEGER NOT NULL, tokens INTEGER NOT NULL, flops INTEGER NOT NULL,
-    loss REAL NOT NULL, grad_norm REAL NOT NULL, lr REAL NOT NULL, PRIMARY KEY (digest, step)
-) WITHOUT ROWID;
-"""
-
-# One row per finished run; besides `flops`, which is causal_exact, the same work in every convention as `flops_NAME`.
-_POINTS = f"""
-CREATE VIEW points AS SELECT
-    digest AS run, arch, width, json_extract(config, '$.model.depth') AS depth, params,
-    json_extract(result, '$.tokens') AS tokens, seed, json_extract(config, '$.optim.lr') AS lr,
-    json_extract(result, '$.flops') AS flops, json_extract(result, '$.loss') AS loss,
-    json_extract(result, '$.bits_per_byte') AS bits_per_byte, json_extract(result, '$.loss_windowed') AS loss_windowed,
-    json_extract(result, '$.loss_streaming') AS loss_streaming, json_extract(result, '$.epochs') AS epochs,
-    json_extract(result, '$.seconds.train') AS seconds, '{DEFAULT}' AS flop_convention, state,
-    {", ".join(f"json_extract(result, '$.flops_by_convention.{name}') AS flops_{name}" for name in CONVENTIONS)}
-  FROM runs WHERE state IN ('done', 'diverged') ORDER BY position;
-"""
+# What readers rely on: a foreign or damaged file may lack any column.
+_NUMBERS = ("width", "seed", "params", "steps", "tokens", "flops")
+_TEXTS = {
+    "runs": {"digest", "arch", "state", "config", "result"},
+    "attempts": {"digest", "outcome", "message", "provenance"},
+}
 
 
 class Store:
@@ -63,6 +40,8 @@ class Store:
         connection.row_factory = sqlite3.Row
         self.folder = folder
         self._db, self._lock = connection, lock
+        self._file = (folder / FILE).stat().st_ino if lock else None
+        self._clocks: dict[str, tuple[float, float]] = {}
 
     def close(self) -> None:
         self._db.close()
@@ -83,7 +62,11 @@ class Store:
             db.executemany("REPLACE INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in values.items()])
 
     def add_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add planned runs (digest, arch, width, seed, config JSON, params, steps, tokens, flops); known ones are kept."""
+        """Add planned runs (digest, arch, width, seed, config JSON, params, steps, tokens, flops); known ones are kept.
+
+        Raises:
+            InputError: a known one has another config under the same name; a run is never trained on that.
+        """
         names = ("digest", "position", "arch", "width", "seed", "config", "params", "steps", "tokens", "flops")
         with self._transaction() as db:
             base = db.execute("SELECT COALESCE(MAX(position), -1) + 1 FROM runs").fetchone()[0]
@@ -91,19 +74,28 @@ class Store:
                 f"INSERT OR IGNORE INTO runs ({', '.join(names)}, state) VALUES ({', '.join('?' * len(names))}, 'planned')",
                 [tuple({**row, "position": base + i}[name] for name in names) for i, row in enumerate(rows)],
             )
+            for row in rows:
+                if (
+                    db.execute("SELECT config FROM runs WHERE digest = ?", (row["digest"],)).fetchone()[0]
+                    != row["config"]
+                ):
+                    raise self._unreadable(f"the config of run {row['digest']} is not the one that its name stands for")
 
     def reset_interrupted(self) -> None:
         """Runs that a dead driver left running, and failed ones, are planned again; their attempts are closed."""
         with self._transaction() as db:
-            db.execute("UPDATE attempts SET outcome = 'interrupted', ended = ? WHERE outcome IS NULL", (time.time(),))
+            # When they ended is not known: their driver did not live to say it.
+            db.execute("UPDATE attempts SET outcome = 'interrupted' WHERE outcome IS NULL")
             db.execute("UPDATE runs SET state = 'planned' WHERE state IN ('running', 'failed')")
 
     def start_attempt(self, digest: str, worker: str, provenance: Mapping[str, Any]) -> None:
+        """Open an attempt of a run that is not finished."""
+        self._clocks[digest] = (time.time(), time.monotonic())
         with self._transaction() as db:
             n = db.execute("SELECT COUNT(*) FROM attempts WHERE digest = ?", (digest,)).fetchone()[0] + 1
             db.execute(
                 "INSERT INTO attempts (digest, n, worker, provenance, started) VALUES (?, ?, ?, ?, ?)",
-                (digest, n, worker, json.dumps(provenance), time.time()),
+                (digest, n, worker, json.dumps(provenance), self._clocks[digest][0]),
             )
             db.execute("UPDATE runs SET state = 'running' WHERE digest = ?", (digest,))
 
@@ -112,14 +104,21 @@ class Store:
     ) -> None:
         """Close the open attempt. ``outcome``: done, diverged, failed, retry (planned again) or interrupted."""
         state = outcome if outcome in (*FINISHED, "failed") else "planned"
+        text = None if result is None else json.dumps(result, allow_nan=False)
+        # The stamp of the end is that of the start plus what a steady clock counted: a wall clock may be set in between.
+        wall, steady = self._clocks.pop(digest, (time.time(), time.monotonic()))
+        ended = wall + time.monotonic() - steady
         with self._transaction() as db:
             db.execute(
                 "UPDATE attempts SET ended = ?, outcome = ?, message = ? WHERE digest = ? AND outcome IS NULL",
-                (time.time(), outcome, message, digest),
+                (ended, outcome, message, digest),
             )
+            config = db.execute("SELECT config FROM runs WHERE digest = ?", (digest,)).fetchone()
+            sealed = None if text is None or config is None else seal(digest, config[0], text)
             db.execute(
-                "UPDATE runs SET state = ?, result = ? WHERE digest = ? AND state NOT IN ('done', 'diverged')",
-                (state, None if result is None else json.dumps(result, allow_nan=False), digest),
+                "UPDATE runs SET state = ?, result = ?, result_sha256 = ? "
+                "WHERE digest = ? AND state NOT IN ('done', 'diverged')",
+                (state, text, sealed, digest),
             )
 
     def add_metrics(self, digest: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -134,14 +133,17 @@ class Store:
     # Reading: anyone.
 
     def meta(self) -> dict[str, Any]:
-        return {row["key"]: json.loads(row["value"]) for row in self._db.execute("SELECT key, value FROM meta")}
+        """What the sweep says about itself, by key."""
+        return {row["key"]: self._parsed(row["value"]) for row in self._select("SELECT key, value FROM meta")}
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs in planned order, ``config`` and ``result`` parsed."""
-        rows = [dict(row) for row in self._db.execute("SELECT * FROM runs ORDER BY position")]
+        rows = self._select("SELECT * FROM runs ORDER BY position")
         for row in rows:
-            row["config"] = json.loads(row["config"])
-            row["result"] = json.loads(row["result"]) if row["result"] else None
+            if not _TEXTS["runs"] <= set(row) or not all(isinstance(row.get(name), int) for name in _NUMBERS):
+                raise self._unreadable("a run without its name or numbers")
+            row["config"] = self._parsed(row["config"], dict)
+            row["result"] = self._parsed(row["result"], dict) if row["result"] else None
         return rows
 
     def points(self, convention: str = DEFAULT) -> list[dict[str, Any]]:
@@ -151,7 +153,7 @@ class Store:
             InputError: there is no such convention, or the store is too old to know any but the default.
         """
         column = f"flops_{named(convention).name}"
-        rows = [dict(row) for row in self._db.execute("SELECT * FROM points")]
+        rows = self._select("SELECT * FROM points")
         if convention != DEFAULT and any(row.get(column) is None for row in rows):
             raise InputError(
                 f"this store keeps FLOPs as {DEFAULT} alone",
@@ -160,35 +162,69 @@ class Store:
                 remedy="start its sweep again: that repeats no run and brings the store up to date",
             )
         for row in rows:
-            row["flops"] = row["flops"] if convention == DEFAULT else row[column]
+            row["flops"] = row.get("flops" if convention == DEFAULT else column)
             row["flop_convention"] = convention
         others = {f"flops_{name}" for name in CONVENTIONS}
         return [{name: value for name, value in row.items() if name not in others} for row in rows]
+
+    def losses(self) -> dict[str, float]:
+        """Final loss (nats per token) of every finished run by its canonical config; infinite where it diverged."""
+        query = "SELECT config, json_extract(result, '$.loss') AS loss FROM runs WHERE state IN ('done', 'diverged')"
+        return {row["config"]: math.inf if row["loss"] is None else row["loss"] for row in self._select(query)}
 
     def curves(self) -> list[dict[str, Any]]:
         """Training curves: run, arch, width, step, tokens, flops, loss (mean training loss of the interval)."""
         query = """SELECT m.digest AS run, r.arch, r.width, m.step, m.tokens, m.flops, m.loss
                    FROM metrics m JOIN runs r USING (digest) ORDER BY r.position, m.step"""
-        return [dict(row) for row in self._db.execute(query)]
+        return self._select(query)
 
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts, ``provenance`` parsed."""
-        rows = [dict(row) for row in self._db.execute("SELECT * FROM attempts ORDER BY started")]
+        rows = self._select("SELECT * FROM attempts ORDER BY started, digest, n")
         for row in rows:
-            row["provenance"] = json.loads(row["provenance"])
+            times = (("started", float), ("ended", float | None))
+            if not _TEXTS["attempts"] <= set(row) or not all(isinstance(row.get(name), kind) for name, kind in times):
+                raise self._unreadable("an attempt without its run or times")
+            row["provenance"] = self._parsed(row["provenance"], dict)
         return rows
+
+    def _select(self, query: str) -> list[dict[str, Any]]:
+        try:
+            return [dict(row) for row in self._db.execute(query)]
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes damaged bytes in its messages
+            raise self._unreadable(error) from None
+
+    def _parsed(self, text: object, kind: type = object) -> Any:
+        try:
+            value = json.loads(text)  # type: ignore[arg-type]  # a foreign file may hold anything in any column
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._unreadable(error) from None
+        if not isinstance(value, kind):
+            raise self._unreadable(f"{type(value).__name__} where a {kind.__name__} belongs")
+        return value
+
+    def _unreadable(self, why: object) -> InputError:
+        return InputError(
+            f"not the store of a sweep ({why})", where=self.folder / FILE, remedy="`algoprog status --verify` says more"
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
+            self._check_still_there()
             with self._db:
                 yield self._db
-        except sqlite3.OperationalError as error:
+        except (OSError, sqlite3.OperationalError) as error:
             raise InputError(
                 f"the store could not be written ({error}); everything committed before is intact",
                 where=self.folder / FILE,
                 remedy="free some disk space or make the folder writable, then run the same command again",
             ) from None
+
+    def _check_still_there(self) -> None:
+        """SQLite goes on writing into a file that has been removed or replaced; nobody would ever read that."""
+        if (self.folder / FILE).stat().st_ino != self._file:
+            raise OSError("another file has taken its place")
 
 
 def open_for_driving(folder: Path) -> Store:
@@ -203,13 +239,13 @@ def open_for_driving(folder: Path) -> Store:
         connection = sqlite3.connect(folder / FILE)
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"the output folder cannot be written ({error})", where=folder) from None
-    store = Store(connection, folder, lock)
     try:
-        _prepare(connection, folder)
+        prepare_schema(connection, folder / FILE)
+        return Store(connection, folder, lock)
     except BaseException:
-        store.close()
+        connection.close()
+        lock.close()
         raise
-    return store
 
 
 def open_for_reading(folder: Path) -> Store:
@@ -223,7 +259,7 @@ def open_for_reading(folder: Path) -> Store:
         raise InputError("no store here", where=folder, expected=f"a folder with {FILE}, as made by `algoprog sweep`")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        if _check_schema(connection, path) == 0:
+        if check_schema(connection, path) == 0:
             raise InputError("the store is still empty", where=path, remedy="wait until its sweep has started")
     except BaseException:
         connection.close()
@@ -248,45 +284,3 @@ def _take_lock(folder: Path) -> IO[str]:
     lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
     lock.flush()
     return lock
-
-
-def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
-    path = folder / FILE
-    version = _check_schema(connection, path)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if version == 0:
-            connection.executescript(f"BEGIN; {_TABLES} {_POINTS} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        elif version == 1:
-            _migrate(connection)
-    except sqlite3.OperationalError as error:
-        raise InputError(f"the store could not be created or brought up to date ({error})", where=path) from None
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """In one transaction: a crash leaves the old store or the new one."""
-    with connection:
-        connection.execute("BEGIN")
-        add_conventions(connection)
-        connection.execute("DROP VIEW points")
-        connection.execute(_POINTS)
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
-    """The file's schema version; 0 means that nothing has been written yet."""
-    try:
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise InputError(f"not a readable store ({error})", where=path) from None
-    if version > SCHEMA:
-        raise InputError(
-            "the store was written by a newer algoprog",
-            where=path,
-            got=f"schema {version}",
-            expected=f"at most {SCHEMA}",
-            remedy="upgrade algoprog",
-        )
-    return version

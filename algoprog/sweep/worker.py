@@ -1,7 +1,9 @@
 """A worker process: takes runs as JSON lines on stdin, sends events as JSON lines on stdout.
 
-It keeps the token store open between runs. It dies at once when its driver does (stdin closes), and saves and gives its run
-back when told to stop (SIGTERM). Only the driver touches the sweep's store.
+It keeps the token store open and what it has built for a shape between runs, and trains several runs in turn if it is given
+several. It dies at once when its driver does (stdin closes, and the kernel sends a signal
+should it be stuck), tells the driver regularly that it works, and saves and gives its run back when told to stop (SIGTERM).
+Only the driver touches the sweep's store.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from algoprog.sweep.watch import die_with, start_heartbeat
+
 METRICS_EVERY_S = 1.0
 
 
@@ -33,8 +37,12 @@ class Mailbox:
             self._orders.put(json.loads(line))
         os._exit(0)
 
-    def next(self) -> dict[str, Any]:
-        return self._orders.get()
+    def next(self, wait: bool) -> dict[str, Any] | None:
+        """The oldest order that has not been taken; None if there is none and ``wait`` is false."""
+        try:
+            return self._orders.get(block=wait)
+        except queue.Empty:
+            return None
 
 
 class Reporter:
@@ -42,22 +50,27 @@ class Reporter:
 
     def __init__(self, sink: TextIO) -> None:
         self._sink = sink
-        self._rows: list[dict[str, Any]] = []
-        self._last = time.monotonic()
+        self._lock = threading.Lock()
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._last: dict[str, float] = {}
 
     def send(self, kind: str, **values: Any) -> None:
-        self._sink.write(json.dumps({"kind": kind, **values}, allow_nan=False) + "\n")
-        self._sink.flush()
+        line = json.dumps({"kind": kind, **values}, allow_nan=False) + "\n"
+        with self._lock:  # the heartbeat comes from a thread of its own
+            self._sink.write(line)
+            self._sink.flush()
 
     def metrics(self, digest: str, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        if time.monotonic() - self._last > METRICS_EVERY_S:
+        self._rows.setdefault(digest, []).append(row)
+        if time.monotonic() - self._last.setdefault(digest, time.monotonic()) > METRICS_EVERY_S:
             self.flush(digest)
 
     def flush(self, digest: str) -> None:
-        if self._rows:
-            self.send("metrics", digest=digest, rows=self._rows)
-        self._rows, self._last = [], time.monotonic()
+        """Send what is left of a run's rows."""
+        rows = self._rows.pop(digest, [])
+        if rows:
+            self.send("metrics", digest=digest, rows=rows)
+        self._last[digest] = time.monotonic()
 
 
 def main() -> None:
@@ -69,52 +82,34 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     reporter, mailbox = Reporter(sink), Mailbox(sys.stdin)
-    hello = mailbox.next()
+    began = time.monotonic()
+    hello = mailbox.next(wait=True)
+    assert hello is not None
+    die_with(hello["parent"])
+    start_heartbeat(reporter.send)
 
     import torch
 
     from algoprog.data.store import read_store
     from algoprog.sweep.provenance import hardware, software
+    from algoprog.sweep.serve import Service
+    from algoprog.training.determinism import switch_determinism, wants_determinism
     from algoprog.training.engines import open_engine
 
     torch.set_num_threads(hello["threads"])
     store = read_store(Path(hello["tokens"])) if hello["tokens"] else None
     engine = open_engine("torch")
+    switch_determinism(wants_determinism(None, engine.place.device))
     reporter.send("ready", provenance={**software(), **hardware()})
+    service = Service(store, engine, reporter, stopping, hello["slots"], hello["execution"], time.monotonic() - began)
     while True:
-        order = mailbox.next()
-        if order["kind"] == "time":
+        order = mailbox.next(wait=not service.busy)
+        if order is None:
+            service.turn()
+        elif order["kind"] == "time":
             _serve_timing(order, engine, reporter)
         else:
-            _serve_run(order, store, engine, reporter, stopping)
-
-
-def _serve_run(order: dict[str, Any], store: Any, engine: Any, reporter: Reporter, stopping: threading.Event) -> None:
-    from algoprog.config import RunConfig
-    from algoprog.training.checkpoint import Checkpoints
-    from algoprog.training.loop import Stopped, train
-
-    digest = order["digest"]
-    try:
-        checkpoints = Checkpoints(Path(order["checkpoints"]), digest)
-        outcome = train(
-            RunConfig.model_validate(order["config"]),
-            store,
-            engine,
-            checkpoints=checkpoints,
-            on_metrics=lambda row: reporter.metrics(digest, row),
-            should_stop=stopping.is_set,
-        )
-        reporter.flush(digest)
-        reporter.send("finished", digest=digest, result=asdict(outcome))
-    except Stopped:
-        reporter.flush(digest)
-        reporter.send("stopped", digest=digest)
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        reporter.send("failed", digest=digest, message=f"{type(error).__name__}: {error}")
-        if "CUDA error" in str(error):
-            os._exit(1)  # the device context is lost; the driver starts another worker
+            service.start(order)
 
 
 def _serve_timing(order: dict[str, Any], engine: Any, reporter: Reporter) -> None:
@@ -123,7 +118,7 @@ def _serve_timing(order: dict[str, Any], engine: Any, reporter: Reporter) -> Non
 
     try:
         cost = time_step(RunConfig.model_validate(order["config"]), engine)
-        reporter.send("timed", seconds_per_step=cost.seconds_per_step, peak_memory_bytes=cost.peak_memory_bytes)
+        reporter.send("timed", **asdict(cost))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         reporter.send("failed", digest=None, message=f"{type(error).__name__}: {error}")

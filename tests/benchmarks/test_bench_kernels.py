@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import algoprog
-from algoprog import bench
+from algoprog.bench import kernels as bench
 from algoprog.cli import app
 
 ROOT = Path(algoprog.__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ from bench import Bench  # noqa: E402
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes minutes")
 def test_command_measures_the_reference_against_eager(tmp_path: Path) -> None:
-    found = bench.kernels(tmp_path, 5.0, "adamw")
+    found = bench.measure(tmp_path, 5.0, "adamw")
     assert found["device"] == "cpu" and found["finished"]
     assert [row["key"]["variant"] for row in found["rows"]] == ["eager", "torch fused", "reference"]
     for row in found["rows"]:

@@ -82,7 +82,7 @@ def test_store_holds_the_documents_and_repeats_exactly(
     stores = [prepare(fake_config, tmp_path / name, progress=False) for name in "ab"]
     assert sorted(texts_of(stores[0], "train") + texts_of(stores[0], "validation")) == sorted(fake_texts)
     names = sorted(path.name for path in stores[0].path.iterdir())
-    assert names == ["meta.json", "tokenizer.json", "train.bin", "validation.bin"]
+    assert names == ["blocks.sha256", "meta.json", "tokenizer.json", "train.bin", "validation.bin"]
     for name in names:
         assert (stores[0].path / name).read_bytes() == (stores[1].path / name).read_bytes()
 

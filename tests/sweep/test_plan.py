@@ -12,7 +12,8 @@ from algoprog.config import InputError
 from algoprog.data.store import TokenStore
 from algoprog.recipes import CONFIGS
 from algoprog.sweep.commands import plan
-from algoprog.sweep.plan import check_data, expand, load_sweep
+from algoprog.sweep.plan import check_data, expand
+from algoprog.sweep.sweep_file import load_sweep
 
 GRID: dict[str, Any] = {"arch": "modern", "width": 16, "flops": "1e10"}
 
@@ -81,10 +82,19 @@ def test_missing_files_and_shipped_names(tmp_path: Path) -> None:
         load_sweep("quickstrat")
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "sweep").glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_sweeps_expand(path: Path) -> None:
-    runs = expand(load_sweep(path.stem), "fp32")
-    assert runs and load_sweep(path.stem).name == path.stem
+SHIPPED = [
+    (path, size)
+    for path in sorted((CONFIGS / "sweep").glob("*.yaml"))
+    for size in yaml.safe_load(path.read_text()).get("sizes", {"": {}})
+]
+
+
+@pytest.mark.parametrize(("path", "size"), SHIPPED, ids=lambda part: getattr(part, "stem", part))
+def test_shipped_sweeps_expand(path: Path, size: str) -> None:
+    sweep = load_sweep(path.stem, size or None)
+    runs = expand(sweep, "fp32")
+    check_data(runs, sweep.data)
+    assert runs and sweep.name == "-".join(filter(None, (path.stem, size)))
 
 
 def test_one_sweep_one_dataset(tmp_path: Path) -> None:

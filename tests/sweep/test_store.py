@@ -12,7 +12,8 @@ import pytest
 from algoprog.config import BudgetConfig, InputError
 from algoprog.recipes import resolve
 from algoprog.sweep.plan import PlannedRun
-from algoprog.sweep.store import FILE, SCHEMA, Store, open_for_driving, open_for_reading
+from algoprog.sweep.schema import SCHEMA
+from algoprog.sweep.store import FILE, Store, open_for_driving, open_for_reading
 from algoprog.training.budget import plan_work
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from algoprog.config import InputError
 from algoprog.data.store import TokenStore
+from algoprog.report.predictions import predict_store
 from algoprog.sweep import commands
 from algoprog.sweep.executors import WorkerProcess
 from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
@@ -49,7 +50,7 @@ def curves(folder: Path) -> list[dict[str, Any]]:
 
 
 def run(sweep_file: Path, out: Path) -> dict[str, Any]:
-    return commands.sweep(str(sweep_file), out, "local", "fp32", workers=2, threads=1)
+    return commands.sweep(str(sweep_file), out, "local", "fp32", 2, 1, None, predict_store)
 
 
 def start(sweep_file: Path, out: Path) -> subprocess.Popen[str]:
@@ -70,6 +71,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, data: Any, tokens: Token
     }  # fmt: skip
     (folder / "sweep.yaml").write_text(yaml.safe_dump(values))
     summary = run(folder / "sweep.yaml", folder / "out")
+    assert summary.pop("runs_per_hour") > 0
     assert summary == {
         "out": str(folder / "out"), "planned": 12, "executed": 12, "complete": True, "done": 12, "diverged": 0, "failed": 0,
     }  # fmt: skip
@@ -95,7 +97,7 @@ def test_a_second_start_repeats_nothing(reference: Path, sweep_file: Path) -> No
 
 
 def test_two_workers_equal_one(reference: Path, sweep_file: Path, tmp_path: Path) -> None:
-    commands.sweep(str(sweep_file), tmp_path / "one", "local", "fp32", workers=1, threads=1)
+    commands.sweep(str(sweep_file), tmp_path / "one", "local", "fp32", 1, 1, None, predict_store)
     assert results(tmp_path / "one") == results(reference) and curves(tmp_path / "one") == curves(reference)
 
 
@@ -259,7 +261,7 @@ def test_one_store_holds_runs_on_one_dataset(reference: Path, sweep_file: Path) 
 
 def test_unknown_executor(sweep_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown executor 'slurm'"):
-        commands.sweep(str(sweep_file), tmp_path / "out", "slurm", "fp32", None, 1)
+        commands.sweep(str(sweep_file), tmp_path / "out", "slurm", "fp32", None, 1, None, predict_store)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

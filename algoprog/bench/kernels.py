@@ -15,7 +15,7 @@ from typing import Any
 
 from algoprog.config import InputError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "operations.py"
 STOPPED = 75
 PARTS = ("plain", "compiled", "adamw")
@@ -24,7 +24,7 @@ LONGEST_MINUTES = 60
 Json = dict[str, Any]
 
 
-def kernels(out: Path | None, minutes: float, part: str | None = None) -> Json:
+def measure(out: Path | None, minutes: float, part: str | None = None) -> Json:
     """Measure, and return ``{"device", "finished", "rows"}``. GPU rows are appended to ``out`` (default benchmarks/results).
 
     Raises:
