@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-slow lint types imports bench clean
+.PHONY: setup quickstart test test-slow faults audit lint types imports bench csrc csrc-check clean
 
 quickstart: setup
 	$(BIN)/algoprog quickstart
@@ -25,8 +25,16 @@ $(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
 	@touch $@
 
 # A process per core, up to four: each holds torch and a prepared corpus of its own.
-test: setup
+test: setup csrc-check
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+# All of the fault suite: kills, full disks, flipped bits, ten thousand fuzzed files. An hour on two cores.
+faults: setup
+	$(BIN)/python -m pytest tests/faults -n 0 -m "slow or not slow" --timeout 7200
+
+# Known vulnerabilities where pip-audit is installed and reaches its data; else only that what is installed is what was pinned.
+audit: setup
+	$(BIN)/python .ci/audit.py $(CONSTRAINTS)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -48,6 +56,13 @@ bench: setup
 		--benchmark-json=benchmarks/results/scaling-speed.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/bench_kernels.py -q --timeout 1800 --benchmark-timer=time.process_time \
 		--benchmark-json=benchmarks/results/kernels-cpu.json
+
+# CUDA C++ for Hopper: build every kernel into the cache; compile each and hold it to its budgets. Skipped without nvcc.
+csrc: setup
+	$(BIN)/python csrc/build.py
+
+csrc-check: setup
+	$(BIN)/python csrc/check.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -22,7 +22,7 @@ _HOME = {
     "RunConfig": "algoprog.config",
     "analyse": "algoprog.scaling",
     "load_runs": "algoprog.scaling",
-    "load_sweep": "algoprog.sweep.plan",
+    "load_sweep": "algoprog.sweep.sweep_file",
     "prepare": "algoprog.data.tokens",
     "resolve": "algoprog.recipes",
     "run_sweep": "algoprog.sweep.driver",

@@ -14,9 +14,10 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -54,6 +55,10 @@ def _number(value: object) -> object:
 
 
 Count = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**63)]
+# Far beyond any model; without a limit a slip of the pen keeps a plan counting for ever.
+LARGEST_WIDTH, LARGEST_DEPTH = 2**20, 2**12
+Width = Annotated[int, BeforeValidator(_number), Field(gt=0, le=LARGEST_WIDTH)]
+Depth = Annotated[int, BeforeValidator(_number), Field(gt=0, le=LARGEST_DEPTH)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -63,14 +68,15 @@ class Frozen(pydantic.BaseModel):
     """Base of every config: immutable, and unknown keys are errors."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    keys_of_later: ClassVar[frozenset[str]] = frozenset()
 
 
 class TransformerConfig(Frozen):
     """A decoder-only transformer. Defaults are those of the ``modern`` preset as the study ran it."""
 
     family: Literal["transformer"] = "transformer"
-    width: Count
-    depth: Count
+    width: Width
+    depth: Depth
     heads: Count
     vocab: Count
     context: Count = 128
@@ -121,8 +127,8 @@ class LstmConfig(Frozen):
     """
 
     family: Literal["lstm"] = "lstm"
-    width: Count
-    depth: Count = 1
+    width: Width
+    depth: Depth = 1
     vocab: Count
     context: Count = 128
     forget_bias: float = 1.0
@@ -142,8 +148,26 @@ class LstmConfig(Frozen):
         return self
 
 
-ModelConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="family")]
-MODEL_FAMILIES: dict[str, type[Frozen]] = {"transformer": TransformerConfig, "lstm": LstmConfig}
+class PluginConfig(Frozen):
+    """A model class ``name`` in a user's Python ``file`` whose contents have this ``sha256``; see
+    :mod:`algoprog.models.plugin`. ``settings`` go to its constructor."""
+
+    family: Literal["plugin"] = "plugin"
+    file: str
+    name: str
+    sha256: str
+    width: Width
+    depth: Depth = 1
+    vocab: Count
+    context: Count = 128
+    settings: dict[str, Any] = {}
+
+    def __hash__(self) -> int:
+        return hash(canonical_json(self))
+
+
+ModelConfig = Annotated[TransformerConfig | LstmConfig | PluginConfig, Field(discriminator="family")]
+MODEL_FAMILIES: dict[str, type[Frozen]] = {"transformer": TransformerConfig, "lstm": LstmConfig, "plugin": PluginConfig}
 
 
 class DataConfig(Frozen):
@@ -209,9 +233,13 @@ class BudgetConfig(Frozen):
 
 
 class RunConfig(Frozen):
-    """One training run, fully resolved. ``arch`` is the label under which analyses group runs."""
+    """One training run, fully resolved. ``arch`` is the label under which analyses group runs.
 
-    arch: str = Field(min_length=1)
+    ``nonfinite`` says what a step with a loss or gradient that is not finite does: ``abort`` ends the run as diverged, ``skip``
+    leaves the step out, up to ``max_skips`` times in a run.
+    """
+
+    arch: str = Field(min_length=1, pattern=r"^[^/\\\x00-\x1f]+$")  # it becomes part of a folder's name
     model: ModelConfig
     data: DataConfig
     optim: OptimConfig
@@ -220,6 +248,11 @@ class RunConfig(Frozen):
     batch: Count = 64
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    nonfinite: Literal["abort", "skip"] = "abort"
+    max_skips: Count = 10
+
+    # Names that were given before these keys existed stay: at their defaults they are not spelt out.
+    keys_of_later: ClassVar[frozenset[str]] = frozenset({"nonfinite", "max_skips"})
 
     @model_validator(mode="after")
     def _vocabulary_fits(self) -> RunConfig:
@@ -239,7 +272,26 @@ class RunConfig(Frozen):
 
 def canonical_json(config: Frozen) -> str:
     """JSON with sorted keys, no spaces and no NaN: equal configs give equal bytes."""
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    values = config.model_dump(mode="json")
+    for key in config.keys_of_later:
+        if values[key] == type(config).model_fields[key].default:
+            del values[key]
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+CODE_VARIABLE = "ALGOPROG_CODE"
+"""Environment variable with the Python files that may be executed; worker processes inherit it."""
+
+
+def allow_code(file: str | Path) -> None:
+    """The user has named this Python file: it may be executed, here and in the processes that this one starts."""
+    known = [part for part in os.environ.get(CODE_VARIABLE, "").split(os.pathsep) if part]
+    os.environ[CODE_VARIABLE] = os.pathsep.join(dict.fromkeys([*known, str(Path(file).resolve())]))
+
+
+def code_allowed(file: str | Path) -> bool:
+    """Whether :func:`allow_code` has named this file. A config never allows anything by itself."""
+    return str(Path(file).resolve()) in os.environ.get(CODE_VARIABLE, "").split(os.pathsep)
 
 
 MAX_VOCABULARY = 2**32
@@ -323,4 +375,6 @@ def read_yaml(path: str | Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read as UTF-8 text: {error}", where=path) from None
     except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", where=path) from None
+    except (RecursionError, ValueError) as error:  # nested too deeply; or a date or number that cannot be one
         raise InputError(f"not valid YAML: {error}", where=path) from None

@@ -2,11 +2,12 @@
 
 A preset is a YAML file ``configs/arch/NAME.yaml``: model settings, optimiser, schedule, batch and a learning-rate law
 ``lr = coefficient * width^exponent``. ``depth`` and ``heads`` may be ``width/16`` (the study's shape rule). ``extends``
-names the preset that a file changes.
+names the preset that a file changes. A user's own recipe is such a file anywhere; an own architecture is ``FILE.py:CLASS``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from algoprog.config import (
+    LARGEST_WIDTH,
     BudgetConfig,
     Count,
     DataConfig,
@@ -60,15 +62,67 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (CONFIGS / "arch").glob("*.yaml"))
 
 
+PLUGIN_BASE = "modern"
+"""The preset that lends optimiser, schedule, batch and learning-rate law to an architecture from a user's file."""
+
+
 def load_recipe(arch: str) -> Recipe:
-    """The preset called ``arch``.
+    """The preset called ``arch``, a recipe from a file ``NAME.yaml``, or an architecture from a file ``NAME.py:CLASS``.
 
     Raises:
         InputError: there is none; the nearest name is given.
     """
+    if is_plugin(arch):
+        file, _, name = arch.rpartition(":")
+        return _with_plugin(load_recipe(PLUGIN_BASE), {"file": file, "name": name}, f"the class {name} of {file}")
+    if is_recipe_file(arch):
+        return _from_file(Path(arch))
     if arch not in preset_names():
         raise unknown_key(arch, preset_names(), where="arch", kind="architecture")
     return parse(Recipe, _read_preset(arch), CONFIGS / "arch" / f"{arch}.yaml")
+
+
+def is_plugin(arch: str) -> bool:
+    """Whether ``arch`` names a class in a Python file."""
+    return ".py:" in arch
+
+
+def is_recipe_file(arch: str) -> bool:
+    """Whether ``arch`` names a recipe file."""
+    return arch.endswith((".yaml", ".yml"))
+
+
+def label_of(arch: str) -> str:
+    """The label under which runs of ``arch`` are kept: a preset's name, a class's name, or a recipe file's name."""
+    if is_plugin(arch):
+        return arch.rpartition(":")[2]
+    return Path(arch).stem if is_recipe_file(arch) else arch
+
+
+def _from_file(path: Path) -> Recipe:
+    """A recipe of a user; ``extends`` names a preset, and keys that describe it may be left out."""
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError("not a recipe", where=path, expected="a mapping, as in configs/arch")
+    base = values.pop("extends", None)
+    if base is not None and base not in preset_names():
+        raise unknown_key(str(base), preset_names(), where=f"{path}: extends", kind="architecture")
+    model = values.get("model", {})
+    plugin = values.pop("model") if isinstance(model, dict) and "file" in model else None
+    start = _read_preset(base or PLUGIN_BASE) if base or plugin else {}
+    told = {"description": f"recipe {path.name}", "source": str(path)}
+    recipe = parse(Recipe, merge(merge(start, told), values), path)
+    return recipe if plugin is None else _with_plugin(recipe, plugin, recipe.description)
+
+
+def _with_plugin(recipe: Recipe, model: Overrides, description: str) -> Recipe:
+    file = Path(str(model.get("file")))
+    try:
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=file, expected="a Python file") from None
+    whole = {"family": "plugin", "depth": "width/16", **model, "sha256": sha256}
+    return recipe.model_copy(update={"model": whole, "description": description})
 
 
 def _read_preset(arch: str) -> dict[str, Any]:
@@ -111,7 +165,7 @@ def resolve(
     """
     recipe = load_recipe(arch)
     values: dict[str, Any] = {
-        "arch": arch,
+        "arch": label_of(arch),
         "model": {**recipe.model, "width": width},
         "data": merge(recipe.data, data or {}),
         "optim": dict(recipe.optim),
@@ -132,10 +186,9 @@ def resolve(
 
 
 def _whole(value: object, name: str, where: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise InputError(
-            f"{name} is not a positive whole number", where=where, got=str(value), expected="a width like 64"
-        )
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST_WIDTH:
+        expected = f"a width like 64, at most {LARGEST_WIDTH}"
+        raise InputError(f"{name} is not a positive whole number", where=where, got=str(value), expected=expected)
     return value
 
 

@@ -3,7 +3,8 @@
 Sampling gives an interval. The other two are choices, and give a range of point estimates over admissible choices:
 
 * E over its 95 % profile set, and E held at the values of a strip (:data:`STRIP`);
-* every frontier rule that these runs allow, and lower cuts on C under the rule that was asked for.
+* every frontier rule that these runs allow, lower cuts on C under the rule that was asked for, and, where learning rates
+  were searched, every frontier run moved to the loss at its fitted optimal rate.
 
 A range is not a posterior and has no level. Adding it in quadrature to an interval would make it one.
 """
@@ -24,6 +25,7 @@ from algoprog.scaling.frontier import frontier_by_rule
 from algoprog.scaling.intervals.likelihood import Likelihood, Quantity
 from algoprog.scaling.laws import LogLaw
 from algoprog.scaling.search import Status
+from algoprog.scaling.tuning.frontier import at_optimal_rates
 
 STRIP = (0.0, 1.3, 1.5, 1.7, 1.9, 2.2)
 """Values of E, nats per token, that every result is also given at; those not below the lowest loss are dropped."""
@@ -32,7 +34,7 @@ RULES = ("final", "envelope", "slices", "surface")
 CUTS = (0.2, 0.4)  # parts of the range of ln C that lower cuts leave out
 WIDER = 1.5  # ratio of the widths of two intervals for one thing beyond which they do not agree
 
-Kind = Literal["fixed E", "rule", "lower cut"]
+Kind = Literal["fixed E", "rule", "lower cut", "learning rate"]
 PriorOnE = tuple[float, float] | None
 
 
@@ -130,6 +132,10 @@ def choices_of(
         kept = frontier[frontier["flops"] >= first]
         label = f"{rule}, from {first:.2g} FLOPs".replace("e+", "e")
         found.append(_refitted("lower cut", label, kept, fit.irreducible, loss, fit.prior))
+    tuned = at_optimal_rates(points, frontier, tolerance)
+    if tuned is not None:
+        label = "at the optimal learning rates"
+        found.append(_refitted("learning rate", label, tuned, fit.irreducible, loss, fit.prior))
     return tuple(found)
 
 
@@ -147,7 +153,7 @@ def source(
     estimate = at_laws(function, fit)
     ends = None if profile is None else profile.interval(function)
     fixed = _range(function, estimate, [c for c in choices if c.kind == "fixed E"], archs)
-    rules = _range(function, estimate, [c for c in choices if c.kind in ("rule", "lower cut")], archs)
+    rules = _range(function, estimate, [c for c in choices if c.kind in ("rule", "lower cut", "learning rate")], archs)
     over_e = None if profile is None or not isinstance(fit.irreducible, str) else _over_profile(function, profile)
     return Sources(quantity, archs, place, estimate, sampling, ends, over_e, fixed, rules)
 

@@ -72,7 +72,10 @@ def profile_irreducible(
 
 
 def level_set(e: FloatArray, q: FloatArray, limit: float) -> tuple[float, float]:
-    """Lowest and highest E with Q up to ``limit``, both shape (n,), E ascending; Q is interpolated between the last value outside and the first inside."""
+    """Lowest and highest E with Q up to ``limit``; shapes (n,), E ascending.
+
+    Q is interpolated between the last value outside and the first inside.
+    """
     inside = np.flatnonzero(q <= limit)
     ends = []
     for edge, outside in ((int(inside[0]), int(inside[0]) - 1), (int(inside[-1]), int(inside[-1]) + 1)):

@@ -120,7 +120,7 @@ def _read_json(text: str, path: Path) -> RawTable:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         raise InputError(f"not readable as JSON: {error}", where=path) from None
     if isinstance(value, dict) and value and all(isinstance(cells, list | dict) for cells in value.values()):
         columns = {
@@ -149,7 +149,7 @@ def _read_store(path: Path, keep: Sequence[str]) -> RawTable:
             settings = _settings(connection, [name for name in keep if name not in header], len(cells))
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes damaged bytes in its messages
         expected = f"the store of a sweep, with a view points that has {NEED}"
         raise InputError(f"not a readable store: {error}", where=path, expected=expected) from None
     table = _table(header, cells, _numbered(len(cells)), str(path))

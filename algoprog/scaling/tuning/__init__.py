@@ -1,0 +1,1 @@
+"""What a learning-rate search found, and what it left on the table."""

@@ -1,0 +1,101 @@
+"""Optimal learning rates with intervals, and what a coarse search leaves on the table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from algoprog.scaling.errors import InputError
+from algoprog.scaling.study import analyse
+from algoprog.scaling.tuning.frontier import at_optimal_rates
+from algoprog.scaling.tuning.optimum import Optimum, find_optima
+
+
+def search(
+    best: float, sd: float = 0.0, seed: int = 0, repeats: int = 1, steps: int = 2, step: float = 0.25
+) -> pd.DataFrame:
+    """A search about 10^-2 whose optimum lies ``best`` decades above it; curvature 0.8 nats per decade^2."""
+    rng = np.random.default_rng(seed)
+    x = np.repeat(step * np.arange(-steps, steps + 1), repeats)
+    loss = 4 + 0.8 * (x - best) ** 2 + sd * rng.standard_normal(x.size)
+    seeds = np.tile(np.arange(repeats), 2 * steps + 1)
+    return pd.DataFrame(
+        {"arch": "modern", "width": 32.0, "flops": 1e12, "loss": loss, "lr": 10 ** (x - 2), "seed": seeds}
+    )
+
+
+def only(points: pd.DataFrame) -> Optimum:
+    (found,) = find_optima(points)
+    return found
+
+
+def test_a_parabola_without_noise_is_found_exactly() -> None:
+    found = only(search(0.1))
+    assert found.rate == pytest.approx(10**-1.9) and found.curvature == pytest.approx(0.8)
+    assert found.used == pytest.approx(0.01) and found.left == pytest.approx(0.8 * 0.1**2)
+
+
+def test_intervals_cover_the_optimum_and_what_is_left() -> None:
+    optimum = left = 0
+    for seed in range(200):
+        found = only(search(0.1, sd=0.01, seed=seed, repeats=3))
+        assert found.interval is not None and found.left_interval is not None
+        optimum += found.interval[0] <= 10**-1.9 <= found.interval[1]
+        used = math.log10(found.used) + 2
+        left += found.left_interval[0] <= 0.8 * (used - 0.1) ** 2 <= found.left_interval[1]
+    assert 180 <= optimum <= 198 and 180 <= left <= 200
+
+
+def test_states() -> None:
+    assert only(search(0.9)).state == "edge"
+    assert only(search(0.1)).state == "found"  # residuals of four rates or more tell the noise
+    assert only(search(0.1, steps=1)).state == "no noise" and only(search(0.1, steps=1)).interval is None
+    flat = search(0.0, sd=3.0, repeats=2, seed=3)
+    assert only(flat).state in ("flat", "edge") and only(flat).interval is None
+    diverged = search(0.1)
+    diverged.loc[diverged["lr"] > 0.011, "loss"] = math.nan
+    assert only(diverged).state == "edge" and only(diverged).losses[-1] == math.inf
+
+
+def test_budgets_and_architectures_are_searches_of_their_own() -> None:
+    whole = pd.concat(
+        [
+            search(0.1),
+            search(0.1).assign(flops=2e12),
+            search(0.1).assign(arch="lstm"),
+            search(0.1).iloc[:2].assign(width=64),
+        ]
+    )
+    assert [(one.arch, one.width, one.flops) for one in find_optima(whole)] == [
+        ("lstm", 32, 1e12), ("modern", 32, 1e12), ("modern", 32, 2e12),
+    ]  # fmt: skip
+
+
+def test_the_frontier_at_optimal_rates_is_a_source_of_spread() -> None:
+    """Rates 0.1 decades off at small compute and right at large compute make the law too steep; undoing that is told."""
+    runs = [
+        search(0.1 if i < 2 else 0.0).assign(
+            arch=arch, flops=1e12 * 2.0**i, loss=lambda t, i=i, s=shift: t["loss"] + s - 0.1 * i
+        )
+        for i in range(4)
+        for arch, shift in (("modern", 0.0), ("retro", 0.3))
+    ]
+    points = pd.concat(runs, ignore_index=True)
+    found = analyse(points, draws=20)
+    (tuned,) = [choice for choice in found.choices if choice.kind == "learning rate"]
+    moved = at_optimal_rates(points, found.frontier, 0.05)
+    assert moved is not None and tuned.fit is not None
+    lower = found.frontier["loss"].to_numpy() - moved["loss"].to_numpy()
+    assert sorted(lower.round(6)) == pytest.approx([0] * 4 + [0.008] * 4)
+    assert tuned.fit.laws["modern"].alpha != found.fit.laws["modern"].alpha
+    assert at_optimal_rates(points.drop(columns="lr"), found.frontier, 0.05) is None
+
+
+def test_bad_tables() -> None:
+    with pytest.raises(InputError, match="missing column lr"):
+        find_optima(search(0.1).drop(columns="lr"))
+    with pytest.raises(InputError, match="bad lr"):
+        find_optima(search(0.1).assign(lr=0.0))
