@@ -25,7 +25,7 @@ ALLOWED = {
     "sweep": {"config", "recipes", "training", "flops", "data"},
     "report": {"config", "scaling", "sweep"},
     "doctor": {"kernels"},
-    "bench": {"config"},
+    "bench": {"config", "recipes", "data", "models", "flops", "kernels", "training", "sweep"},
     "quickstart": {"config", "recipes", "scaling", "data", "training", "sweep", "report"},
     "cli": {"config", "recipes", "scaling", "data", "training", "sweep", "report", "quickstart", "doctor", "bench"},
     "__init__": {"config", "recipes", "scaling", "data", "models", "training", "sweep", "report"},
@@ -39,7 +39,7 @@ def rooms() -> dict[str, list[Path]]:
     package = ROOT / "algoprog"
     found = {path.stem: [path] for path in package.glob("*.py")}
     for folder in package.iterdir():
-        if folder.is_dir() and folder.name not in ("__pycache__", "configs"):
+        if folder.is_dir() and folder.name not in ("__pycache__", "configs", "csrc"):
             found[folder.name] = sorted(folder.resolve().rglob("*.py"))
     return found
 
