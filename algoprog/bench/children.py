@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any
 
-from algoprog.sweep.executors import LAUNCHER_VARIABLES, TUNED_ENVIRONMENT
+from algoprog.sweep.worker_process import LAUNCHER_VARIABLES, TUNED_ENVIRONMENT
 
 Json = dict[str, Any]
 

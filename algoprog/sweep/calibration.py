@@ -21,9 +21,9 @@ from typing import Any
 
 from algoprog.config import InputError
 from algoprog.data.cache import default_cache_dir, disk_errors
-from algoprog.sweep.executors import Inbox, WorkerProcess
 from algoprog.sweep.plan import PlannedRun
 from algoprog.sweep.provenance import device_name, software
+from algoprog.sweep.worker_process import Inbox, WorkerProcess
 
 Json = dict[str, Any]
 

@@ -16,7 +16,8 @@ from algoprog.data.tokens import open_store, prepare
 from algoprog.flops.conventions import DEFAULT
 from algoprog.sweep.calibration import Candidate, calibrate
 from algoprog.sweep.driver import count_states, run_sweep
-from algoprog.sweep.executors import Executor, LocalExecutor, time_shapes
+from algoprog.sweep.executors import Executor
+from algoprog.sweep.local_pool import LocalExecutor
 from algoprog.sweep.plan import PlannedRun, check_data, expand
 from algoprog.sweep.progress import show_progress
 from algoprog.sweep.rate import phase_seconds, runs_per_hour
@@ -24,6 +25,7 @@ from algoprog.sweep.rounds import Predict, Rounds
 from algoprog.sweep.schema import FINISHED
 from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
 from algoprog.sweep.sweep_file import SweepConfig, load_sweep
+from algoprog.sweep.timing import time_shapes
 from algoprog.sweep.verify import verify
 from algoprog.training.commands import resolve_precision
 from algoprog.training.execution import REQUESTS

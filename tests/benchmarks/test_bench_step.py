@@ -27,7 +27,7 @@ from algoprog.data.store import TokenStore
 from algoprog.models import build_model
 from algoprog.recipes import resolve
 from algoprog.report import tables_bench
-from algoprog.sweep.executors import TUNED_ENVIRONMENT
+from algoprog.sweep.worker_process import TUNED_ENVIRONMENT
 from algoprog.training.calibrate import random_store
 from algoprog.training.engines import Engine
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from algoprog.config import InputError
-from algoprog.sweep.executors import LocalExecutor, Task
+from algoprog.sweep.executors import Task
+from algoprog.sweep.local_pool import LocalExecutor
 from algoprog.sweep.watch import Pulse, describe_end
 from benchmarks.faults import disk_full_sweep, kill_sweep, sweeps
 from benchmarks.faults.corpora import environment, small_corpus, small_tokens, write_sweep

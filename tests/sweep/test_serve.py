@@ -13,7 +13,8 @@ from algoprog.config import BudgetConfig, DataConfig, InputError
 from algoprog.data.store import TokenStore
 from algoprog.recipes import resolve
 from algoprog.sweep.commands import make_executor
-from algoprog.sweep.executors import LocalExecutor, Task
+from algoprog.sweep.executors import Task
+from algoprog.sweep.local_pool import LocalExecutor
 from algoprog.sweep.serve import Service
 from algoprog.training.clock import PHASES
 from algoprog.training.engines import Engine

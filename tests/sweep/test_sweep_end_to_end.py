@@ -20,8 +20,8 @@ from algoprog.config import InputError
 from algoprog.data.store import TokenStore
 from algoprog.report.predictions import predict_store
 from algoprog.sweep import commands
-from algoprog.sweep.executors import WorkerProcess
 from algoprog.sweep.store import FILE, open_for_driving, open_for_reading
+from algoprog.sweep.worker_process import WorkerProcess
 
 COLUMNS = (
     "run",
