@@ -579,11 +579,17 @@ def power(
 
 @app.command()
 @command
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR")], draws: Draws = 1000, as_json: Json = False) -> None:
-    """One self-contained HTML page with figures, and the same figures as PNG and PDF."""
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    draws: Draws = 1000,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it anew until the sweep is complete.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page with interactive charts and figures, and the same figures as PNG and PDF."""
     from algoprog.report import page
+    from algoprog.report.watch import watch_report
 
-    written = page.write_report(folder, draws)
+    written = watch_report(folder, draws) if watch else page.write_report(folder, draws)
     _print_json(written.as_json()) if as_json else print(f"report: {written.page}")
 
 

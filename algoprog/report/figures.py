@@ -23,6 +23,7 @@ __all__ = [
     "profile_figure",
     "render_pdf",
     "render_png",
+    "render_svg",
     "sensitivity_figure",
     "write_figures",
 ]
@@ -36,6 +37,11 @@ def render_png(figure: Figure) -> bytes:
 def render_pdf(figure: Figure) -> bytes:
     """The figure as a PDF file; equal figures give equal bytes."""
     return _render(figure, "pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+
+
+def render_svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, letters drawn as paths; equal figures give equal bytes."""
+    return _render(figure, "svg", metadata={"Date": None, "Creator": None})
 
 
 def _render(figure: Figure, kind: str, **options: object) -> bytes:

@@ -15,6 +15,10 @@ from algoprog.sweep.store import FILE, open_for_reading
 Row = dict[str, Any]
 
 
+class NothingYet(InputError):
+    """A store without a finished run."""
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """Rows of the store: all ``runs`` in planned order, training ``curves``, ``attempts``, and ``meta``."""
@@ -48,7 +52,8 @@ def read_record(folder: Path) -> Record:
     """Read the store in ``folder``.
 
     Raises:
-        InputError: there is no readable store, or none of its runs has finished.
+        InputError: there is no readable store.
+        NothingYet: none of its runs has finished.
     """
     try:
         with open_for_reading(folder) as store:
@@ -58,7 +63,7 @@ def read_record(folder: Path) -> Record:
     if "done" not in record.states:
         got = ", ".join(f"{number} {state}" for state, number in record.states.items()) or "no runs"
         remedy = "run `algoprog sweep` on this folder; the report needs one run that is done"
-        raise InputError("no finished run to report", where=folder, got=got, remedy=remedy)
+        raise NothingYet("no finished run to report", where=folder, got=got, remedy=remedy)
     return record
 
 

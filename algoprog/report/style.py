@@ -24,6 +24,10 @@ COLOURS = (PURPLE, ORANGE, SKY, BLACK, BLUE, VERMILLION, GREEN)
 # Eight markers against seven colours: no look comes twice among the first 56 architectures.
 MARKERS = ("D", "v", "P", "X", "*", "o", "s", "^")
 GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+PLOTLY_SYMBOLS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
+    "*": "star",
+}  # fmt: skip
 GREY, DARK = "#767676", "#333333"
 
 DASHED = (0, (4, 2))
@@ -51,6 +55,7 @@ RC = {
     "savefig.facecolor": "white",
     "text.parse_math": False,  # names come from files and may hold dollar signs
     "pdf.fonttype": 42,
+    "svg.hashsalt": "algoprog",  # names inside an SVG file are the same every time
 }
 
 

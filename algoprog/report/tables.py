@@ -109,6 +109,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         f"{len(runs)} runs, {plan['total_flops']:.3e} FLOPs (exact), about {duration(plan['wall_seconds'])} on "
         f"{plan['workers']} workers (estimate; {plan['seconds_include']})"
     )
+    if plan["searches"]:
+        print(f"{plan['searches']} searches: each adds runs when these are finished")
     if plan["data"] is None:
         print("the corpus is not prepared yet: run names and epochs follow from `algoprog data prepare`")
 
@@ -118,9 +120,20 @@ def print_status(status: Mapping[str, Any]) -> None:
     states = ", ".join(f"{count} {state}" for state, count in sorted(status["states"].items()))
     print(f"sweep {status['sweep']}: {status['total']} runs: {states}")
     print(f"FLOPs done {status['flops_done']:.3e}, left {status['flops_left']:.3e}")
+    if status["runs_per_hour"] is not None:
+        phases = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in status["phase_seconds"].items())
+        print(f"{status['runs_per_hour']:.0f} runs per hour; all workers together spent: {phases}")
     if status["problems"]:
         columns = ("run", "outcome", "message")
         _table("problems", columns, [[problem[c] for c in columns] for problem in status["problems"]])
+
+
+def print_verification(found: Mapping[str, Any]) -> None:
+    """What a check of a store found."""
+    checked = ", ".join(f"{count} {kind}" for kind, count in found["checked"].items())
+    print(f"{found['store']}: {'whole' if found['whole'] else 'DAMAGED'}; checked: {checked or 'nothing'}")
+    for problem in found["problems"]:
+        print(f"  {problem}")
 
 
 RUN_KEYS = (

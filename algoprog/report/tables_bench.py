@@ -26,6 +26,57 @@ def print_kernels(found: Mapping[str, Any]) -> None:
         print("On a CPU only ratios are kept: its seconds depend on whatever else it does.")
 
 
+def print_step(found: Mapping[str, Any]) -> None:
+    """Ways of each problem, then where the time of our step goes."""
+    print(
+        f"{found['device']}, {found['cores']} cores, torch {found['provenance']['torch']}, load {found['load']['before']}"
+    )
+    print(
+        f"{'arch, width, batch x context':<30} {'way':<18} {'tokens/s':>9} {'IQR':>7}  {'MFU causal, full, roofline':<27} ratio"
+    )
+    for row in found["rows"]:
+        name = f"{row['arch']} {row['width']}, {row['batch']} x {row['context']}"
+        if row["reason"] is not None:
+            print(f"{name:<30} {row['way']:<18} cannot run: {row['reason']}")
+            continue
+        shares = row["mfu"] or {}
+        mfu = ", ".join(_percent(shares.get(key)) for key in ("mfu_causal", "mfu_full", "roofline_share"))
+        speed = f"{row['tokens_per_s']:>9,.0f} {row['iqr_tokens_per_s']:>7,.0f}"
+        print(f"{name:<30} {row['way']:<18} {speed}  {mfu:<27} {_comparison(row)}")
+    print("\nms per step: gather, forward, head, backward, optimiser, gaps (least of all rounds); loop over bare step")
+    for split in found["parts"]:
+        cells = "  ".join(f"{1e3 * seconds:7.3f}" for seconds in split["parts"].values())
+        print(f"{split['arch']} {split['width']:<24} {cells}   {100 * split['loop_overhead']:+.1f} %")
+    for row in {row["way"]: row for row in found["rows"]}.values():
+        print(f"  {row['way']}: {row['about']}")
+    if any(row["arch"] == "gpt2-124M" for row in found["rows"]):
+        for anchor in found["anchors"]:
+            speed = (
+                f"{anchor['tokens_per_s_per_gpu']:,} tokens/s per GPU, {_percent(anchor['mfu_causal'])} by causal FLOPs"
+            )
+            print(f"  published, not measured here: {anchor['source']}: {anchor['setting']}: {speed}")
+
+
+def _comparison(row: Mapping[str, Any]) -> str:
+    if not row["same_losses"]:
+        return f"computes something else: losses differ by {row['loss_difference']:.1e}"
+    words = []
+    for key, name in (("loop_over_this", "loop"), ("sweep_over_this", "sweep")):
+        if row[key] is not None and row["way"] != name:
+            words.append(f"{name} / this = {_ratio(row[key])}")
+    return ", ".join(words) or "-"
+
+
+def _ratio(found: Mapping[str, Any]) -> str:
+    interval = found["interval"]
+    spread = "too few rounds for an interval" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+    return f"{found['ratio']:.2f} ({spread})"
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.1f} %"
+
+
 def _error(row: Mapping[str, Any]) -> float | None:
     """The largest error of the row's own results."""
     checks = (row["accuracy"] or {}).get("checks", [])

@@ -154,3 +154,67 @@ def report(demo: Path) -> Written:
 @pytest.fixture(scope="session")
 def html(report: Written) -> str:
     return report.page.read_text(encoding="utf-8")
+
+
+ABLATIONS = {"modern": 1.0, "gelu": 1.012, "post-norm": 1.03, "<b>x</b>": 1.005}
+"""Loss of each over that of modern, at its best learning rate."""
+RATES = (0.003, 0.0055, 0.01, 0.018, 0.032)
+CURVATURE = 0.15  # nats per decade^2 of learning rate
+BEST_RATE = 0.0116
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ablations of one architecture, each with a learning-rate search, in three conventions, with predictions stored."""
+    folder = tmp_path_factory.mktemp("searched")
+    compare = [[name, "modern"] for name in ABLATIONS if name != "modern"]
+    told = [
+        {"arch": "modern", "flops": budget, "loss": loss, "law_interval": [loss - 0.03, loss + 0.03],
+         "interval": [loss - 0.06, loss + 0.06]}
+        for budget in (6.4e11, 2.56e12, 1e13)
+        if (loss := true_loss("modern", budget) * (1.1 if budget > 1e12 else 1.0))
+    ]  # fmt: skip
+    with open_for_driving(folder) as store:
+        sweep = {**META["sweep"], "compare": compare}
+        store.set_meta({**META, "sweep": sweep, "predictions": {"made": "2026-01-01", "predictions": told}})
+        rng = np.random.default_rng(3)
+        for arch, factor in ABLATIONS.items():
+            for budget in (1e10, 4e10, 1.6e11, 6.4e11, 2.56e12):
+                for rate in RATES:
+                    for seed in (0, 1) if rate == 0.01 else (0,):
+                        add_searched(store, arch, factor, budget, rate, seed, rng)
+        add_diverged(store, {**planned("wild", "modern", 32, 6.4e11), "config": config_of(0.056)})
+    return folder
+
+
+def config_of(rate: float) -> str:
+    """The config of a run at one learning rate."""
+    return json.dumps({"model": {"depth": 2}, "optim": {"lr": rate}})
+
+
+def add_searched(
+    store: Store, arch: str, factor: float, budget: float, rate: float, seed: int, rng: np.random.Generator
+) -> None:
+    """A finished run whose loss is a parabola in the logarithm of its learning rate."""
+    run = {**planned(f"{arch}-{budget:.0e}-{rate}-{seed}", arch, 32, budget), "seed": seed, "config": config_of(rate)}
+    store.add_runs([run])
+    store.start_attempt(run["digest"], "local-0", {"device": "a synthetic processor", **META["software"]})
+    loss = true_loss("modern", run["flops"]) * factor * np.exp(0.001 * rng.standard_normal())
+    loss += CURVATURE * np.log10(rate / BEST_RATE) ** 2
+    result = {
+        "state": "done", "tokens": run["tokens"], "flops": run["flops"], "epochs": 0.1, "loss": float(loss),
+        "bits_per_byte": float(loss) / NATS_PER_BIT_PER_BYTE, "seconds": {"train": 20.0, "evaluate": 1.0},
+        "flops_by_convention": {
+            "causal_exact": run["flops"], "kaplan_6n": int(0.5 * run["flops"] ** 1.02), "study_profiler": 0,
+        },
+    }  # fmt: skip
+    store.end_attempt(run["digest"], "done", None, result)
+
+
+@pytest.fixture(scope="session")
+def searched_report(searched: Path) -> Written:
+    """The report of ``searched``, written once; its PDF files are empty, those of ``report`` are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("algoprog.report.page.render_pdf", lambda figure: b"")
+        patch.setattr("algoprog.report.explore.E_VALUES", 4)
+        return write_report(searched, draws=100)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import csv
+import gzip
+import hashlib
 import io
 import json
 import sqlite3
@@ -16,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plotly.offline import get_plotlyjs
 
 from algoprog.config import InputError
 from algoprog.report.growth import growth
@@ -36,13 +40,17 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.tables: dict[str, list[list[tuple[str, float | None]]]] = {}
-        self._table, self._cell = "", False
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self._table, self._cell, self._script = "", False, False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
         self.tags.append((tag, found))
-        if tag == "table":
+        self._script = tag == "script"
+        if tag == "script":
+            self.scripts.append((found, ""))
+        elif tag == "table":
             self._table = found["id"] or ""
             self.tables[self._table] = []
         elif tag == "tr":
@@ -56,8 +64,13 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._cell = self._cell and tag not in ("td", "th")
+        self._script = self._script and tag != "script"
 
     def handle_data(self, data: str) -> None:
+        if self._script:
+            attrs, text = self.scripts[-1]
+            self.scripts[-1] = (attrs, text + data)
+            return
         self.text += data
         if self._cell:
             text, value = self.tables[self._table][-1][-1]
@@ -72,6 +85,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are built but not rendered, which takes most of the time; the demo's report renders all of them."""
     monkeypatch.setattr("algoprog.report.page.render_png", lambda figure: b"png")
     monkeypatch.setattr("algoprog.report.page.render_pdf", lambda figure: b"pdf")
+    monkeypatch.setattr("algoprog.report.page.render_svg", lambda figure: b"svg")
+    monkeypatch.setattr("algoprog.report.explore.E_VALUES", 2)
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +98,46 @@ def test_page_makes_no_request(page: Page, html: str) -> None:
     targets = [value for _, attrs in page.tags for name, value in attrs.items() if name in FETCHING]
     assert len(targets) == 6  # the icon and five figures
     assert all(target is not None and target.startswith("data:") for target in targets)
-    assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
-    assert "url(" not in html and "@import" not in html
-    policy = [attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
-    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    assert not {"iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style and "@import" not in style
+
+
+def test_only_the_scripts_of_the_page_may_run(page: Page) -> None:
+    [policy] = [attrs["content"] or "" for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
+    allowed = policy.partition("script-src ")[2].split()
+    assert policy.startswith("default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'sha256-")
+    running = [text for attrs, text in page.scripts if "type" not in attrs]
+    [packed] = [text for attrs, text in page.scripts if attrs.get("id") == "plotly-packed"]
+    library = gzip.decompress(base64.b64decode(packed)).decode()
+    assert library == get_plotlyjs()
+    hashes = [hashlib.sha256(text.encode()).digest() for text in (*running, library)]
+    assert sorted(allowed) == sorted(f"'sha256-{base64.b64encode(value).decode()}'" for value in hashes)
+    assert not [attrs for attrs, _ in page.scripts if "src" in attrs]
+    inline = [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert not inline
+
+
+def test_downloads_hold_what_the_figures_show(page: Page, report: Written) -> None:
+    [text] = [text for attrs, text in page.scripts if attrs.get("id") == "files"]
+    files = {name: gzip.decompress(base64.b64decode(packed)).decode() for name, packed in json.loads(text).items()}
+    assert sorted(files) == sorted(f"{path.stem}.{kind}" for path in report.figures[::2] for kind in ("svg", "csv"))
+    assert all("<svg" in text and text.rstrip().endswith("</svg>") for name, text in files.items() if "svg" in name)
+    runs = [row for row in csv.DictReader(io.StringIO(files["loss.csv"])) if row["run"]]
+    losses = {row["run"]: float(row["loss"]) for row in runs}
+    assert losses == dict(zip(report.analysis.points["run"], report.analysis.points["loss"], strict=True))
+    chosen = {row["run"] for row in runs if row["series"] == "frontier"}
+    assert chosen == set(report.analysis.frontier["run"])
+    gains = list(csv.DictReader(io.StringIO(files["gain.csv"])))
+    assert {row["series"] for row in gains} == {f"{pair.b} over {pair.a}" for pair in report.analysis.gains}
+    assert all(float(row["low"]) <= float(row["gain"]) <= float(row["high"]) for row in gains)
 
 
 def test_page_is_made_for_phones_and_paper(page: Page, html: str) -> None:
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
     assert "@media print" in html
     scrolling = [attrs for tag, attrs in page.tags if attrs.get("class") == "scroll"]
-    assert len(scrolling) == len(page.tables) == 6
+    assert len(scrolling) == len(page.tables) == 11
 
 
 def test_every_run_is_listed_with_its_state(page: Page, demo: Path) -> None:
@@ -212,7 +256,10 @@ def test_what_comes_from_files_is_escaped(build: Build, quick: None) -> None:
     )
     html = write_report(folder, draws=100).page.read_text()
     page = Page(html)
-    assert not {"script", "b", "i"} & {tag for tag, _ in page.tags}
+    assert not {"b", "i"} & {tag for tag, _ in page.tags}
+    assert [attrs.get("id") for attrs, _ in page.scripts] == ["explorer-data", "plotly-packed", "files", None, None]
+    assert not [text for _, text in page.scripts if evil in text or "<b>bold" in text]
+    assert "<b>bold</b>" in [arch["name"] for arch in json.loads(page.scripts[0][1])["archs"]]
     assert "http://x" not in [attrs.get("src") for _, attrs in page.tags]
     assert page.text.count(evil) >= 4  # title, heading, corpus, command
     assert "<i>diverged-run</i>" in [row[0][0] for row in page.rows("runs")]
@@ -256,6 +303,7 @@ def test_too_few_points_for_a_law_make_a_page_that_says_so(build: Build, quick: 
     assert written.analysis.laws == ()
     page = Page(written.page.read_text())
     assert "No law could be fitted" in page.text
+    assert [attrs.get("id") for attrs, _ in page.scripts] == ["files", None]  # no law: nothing to explore
     assert {path.stem for path in written.figures} == {"loss"}
     assert len(page.rows("runs")) == 9 + 2
     json.dumps(written.as_json(), allow_nan=False)

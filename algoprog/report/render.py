@@ -1,0 +1,143 @@
+"""From what was found to the text of the page."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from algoprog.report import content, content_extras, summary, throughput
+from algoprog.report.explore import embedded
+from algoprog.report.figure_rates import shown_of
+from algoprog.report.numbers import listed, percent
+from algoprog.report.provenance import facts
+from algoprog.report.record import Record, dig
+from algoprog.report.scripts import TEMPLATES, page_scripts
+from algoprog.report.searches import Extras
+from algoprog.report.style import looks
+from algoprog.scaling import Analysis
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Everything that a page is made of. ``images`` (PNG), ``drawings`` (SVG) and ``tables`` (CSV) go by the name of the
+    figure; ``explore``: the data of the interactive charts (None: no law to explore); ``reload``: seconds, of a live page.
+    """
+
+    analysis: Analysis
+    record: Record
+    extras: Extras
+    notes: tuple[str, ...]
+    images: Mapping[str, bytes]
+    drawings: Mapping[str, bytes]
+    tables: Mapping[str, str]
+    explore: Mapping[str, Any] | None
+    reload: float | None
+
+
+def render(view: View) -> str:
+    """The page. Raises InputError where a script cannot be put into it."""
+    # Autoescape by name would not cover the ending .j2, so it is on for everything.
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = page_scripts(view.explore is not None)
+    template = environment.get_template("report.html.j2")
+    return template.render(**_texts(view), **_tables(view), **_figures(view), **_explorer(view), scripts=scripts)
+
+
+def _texts(view: View) -> dict[str, Any]:
+    analysis, record = view.analysis, view.record
+    return {
+        "name": dig(record.meta, "sweep", "name") or "unnamed",
+        "overview": summary.overview(analysis, record),
+        "findings": summary.findings(analysis),
+        "warnings": [*view.notes, *analysis.warnings],
+        "level": percent(analysis.boot.level),
+        "draws": analysis.boot.draws,
+        "reload": None if view.reload is None else f"{view.reload:g}",
+        "unusable": [(choice.label, choice.why) for choice in analysis.choices if choice.fit is None],
+        "facts": facts(analysis, record),
+        "objective": analysis.fit.reason,
+        "methods": [(row.arch, row.method) for row in analysis.laws],
+        "problem": view.extras.problem,
+        "rate": throughput.rate_sentence(record),
+    }
+
+
+def _tables(view: View) -> dict[str, Any]:
+    analysis, record, extras = view.analysis, view.record, view.extras
+    look = looks(analysis.points["arch"], (run["arch"] for run in record.runs))
+    return {
+        "gains": content.gains_table(analysis),
+        "growth": content.growth_table(analysis),
+        "laws": content.laws_table(analysis),
+        "sources": content.sources_table(analysis),
+        "baselines": content.baselines_table(analysis, record.baselines),
+        "runs": content.runs_table(analysis, record),
+        "predictions": content_extras.predictions_table(extras.checks, look) if extras.checks else None,
+        "rates": content_extras.rates_table(extras.optima, look) if extras.optima else None,
+        "ablations": content_extras.ablations_table(extras.ablations, look) if extras.ablations else None,
+        "states": throughput.states_table(record, look),
+        "failures": throughput.failures_table(record),
+        "throughput": throughput.throughput_table(record, look),
+    }
+
+
+def _figures(view: View) -> dict[str, Any]:
+    shown, optima = len(shown_of(view.extras.optima)), len(view.extras.optima)
+    return {
+        "images": {name: _url("image/png", image) for name, image in view.images.items()},
+        "files": embedded(_files(view)),
+        "alt": _alternatives(view),
+        "rates_shown": f", the {shown} largest budgets of {optima} searches" if shown < optima else "",
+    }
+
+
+def _files(view: View) -> dict[str, str]:
+    """Downloads by file name, gzip in base64: a tenth of their size, and the same bytes every time."""
+    files = {f"{name}.svg": drawing for name, drawing in view.drawings.items()}
+    files |= {f"{name}.csv": view.tables[name].encode() for name in view.drawings}
+    return {name: base64.b64encode(gzip.compress(found, mtime=0)).decode() for name, found in files.items()}
+
+
+def _url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _explorer(view: View) -> dict[str, Any]:
+    if view.explore is None:
+        return {"explorer": None, "explorer_draws": (0, 0), "skipped": []}
+    found = view.explore
+    return {"explorer": embedded(found), "explorer_draws": found["draws"], "skipped": found["skipped"]}
+
+
+def _alternatives(view: View) -> dict[str, str]:
+    """Text for those who do not see the figures: what they show, and the numbers that they are read for."""
+    analysis, record = view.analysis, view.record
+    archs = listed(sorted(set(analysis.points["arch"])))
+    pairs = [pair for pair, _ in summary.findings(analysis)]
+    told = " ".join(f"{pair}: {text}" for pair, text in summary.findings(analysis))
+    return {
+        "loss": f"Loss against training compute for {archs}. {summary.overview(analysis, record)}",
+        "gain": f"Gain over compute, one panel each: {listed(pairs)}. {told}" if pairs else "",
+        "exponents": f"Exponents of {listed(list(analysis.fit.archs)) or 'no architecture'} with intervals, "
+        "as in the table of laws.",
+        "profile": f"How far the fit worsens as the irreducible loss moves away from {summary.irreducible(analysis)}, and "
+        "the exponents refitted at each value."
+        if analysis.laws
+        else "",
+        "sensitivity": "Exponents and gains with the irreducible loss held at fixed values, under other frontier rules and "
+        "without the smallest runs, as in the table of sources of spread.",
+        "predictions": "Predicted intervals and measured losses of every larger budget, as in the table of predictions.",
+        "rates": "Final loss over peak learning rate, one panel per search, as in the table of searches.",
+        "ablations": "Gain of the common new architecture over each ablation with its interval, as in the table of ablations.",
+    }
