@@ -46,8 +46,9 @@ TAIL = """
   ends with one line and exit code 2, and the same command continues.
 * **Clocks**: durations come from a steady clock; the wall clock only stamps the start of an attempt.
 * **Files from others**: YAML is loaded safely, nothing is unpickled, no shell is called, archives unpack inside a folder, the
-  report escapes every string (`tests/faults/test_security.py`). A config may name an architecture in a Python file, but only files
-  that the command line names, too (`--arch FILE.py:CLASS`, `--code FILE.py`), are ever executed (`tests/models/test_plugin.py`).
+  report escapes every string (`tests/faults/test_security.py`). A config may name an architecture in a Python file, but only
+  files that the command line names, too (`--arch FILE.py:CLASS`, `--code FILE.py`), are ever executed
+  (`tests/models/test_plugin.py`).
 * **Dependencies**: `make audit` asks `pip-audit` for known vulnerabilities where it is installed and reaches its data. Without,
   it checks that the pinned versions are installed and that every installed file has the sha256 of its package's record.
 """
