@@ -38,7 +38,6 @@ class Chosen:
     reason: str
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a compiled model keeps its choice
 def choose(
     hidden: int, batch: int, dtype: torch.dtype, device: torch.device, masked: bool = False, wanted: str = "auto"
 ) -> Chosen:
@@ -55,6 +54,11 @@ def choose(
     if obstacle is not None:
         raise ValueError(f"lstm: kernel: expected one that can serve, got {wanted!r}: {obstacle}")
     return Chosen(wanted, "requested")  # type: ignore[arg-type]
+
+
+# A compiled model keeps its choice. This is all that torch.compiler.assume_constant_result does, but calling that imports the
+# compiler, seconds of work, into every process; tests compile the whole model and would notice another mark.
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def why_not(kernel: str, hidden: int, dtype: torch.dtype, device: torch.device, masked: bool) -> str | None:

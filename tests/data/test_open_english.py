@@ -123,7 +123,7 @@ def test_unpacking_stays_inside(tmp_path: Path) -> None:
     unpack(make_tar(tmp_path / "a.tgz", {"package/a": b"x"}), tmp_path / "out")
     unpack(make_wheel(tmp_path / "b.whl", {"b/c": "y"}), tmp_path / "out")
     assert (tmp_path / "out/package/a").read_text() + (tmp_path / "out/b/c").read_text() == "xy"
-    with pytest.raises(tarfile.TarError):
+    with pytest.raises(InputError, match="outside the destination"):
         unpack(make_tar(tmp_path / "evil.tgz", {"../evil": b"x"}), tmp_path / "out")
     assert not (tmp_path / "evil").exists()
 

@@ -64,8 +64,9 @@ def test_depths_and_batches(arch: str, depth: int) -> None:
 
 
 def test_every_family_has_a_preset_and_so_a_count() -> None:
-    """A new architecture is held to all of the above: presets are listed from the files, families from the registry."""
-    assert {preset(arch, 32).family for arch in preset_names()} == set(FAMILIES)
+    """A new architecture is held to all of the above: presets are listed from the files, families from the registry. A
+    user's own has no preset: it is counted before it runs."""
+    assert {preset(arch, 32).family for arch in preset_names()} == set(FAMILIES) - {"plugin"}
 
 
 def test_an_architecture_without_a_count_or_with_a_wrong_one_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

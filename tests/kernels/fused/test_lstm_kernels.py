@@ -43,6 +43,7 @@ def layer(function: Callable[..., Any], **options: Any) -> Callable[..., tuple[T
     def run(
         x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, *biases: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        run.summed_terms = w_h.shape[0]  # type: ignore[attr-defined]  # gradients of x and h are sums over all gates
         y, (h, c) = function(x, (h, c), (w_x, w_h), biases or None, **options)
         return y, h, c
 
