@@ -85,6 +85,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_stopped_under_deepspeed_continued_under_python(tmp_path: Path) -> None:
     """Two ranks of ZeRO 1 in micro-batches get the signal that a terminal or a scheduler sends to a whole process group:
     the launcher gets it, too, and passes it on, so that every rank is asked twice."""

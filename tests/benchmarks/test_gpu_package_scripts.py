@@ -34,6 +34,7 @@ def rows(script: str, out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / f"{script}.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     first = run("run_1e17", tmp_path, "--minutes", "0.00001")
     assert first.returncode == 75 and "same command" in first.stdout and not (tmp_path / "run_1e17.jsonl").exists()
