@@ -114,6 +114,6 @@ def test_an_interrupted_watch_exits_as_a_stopped_command(waiting: Path) -> None:
     time.sleep(6.0)
     assert process.poll() is None  # no run has ended, so it waits
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 75
     assert "stopped" in said and "Traceback" not in said
