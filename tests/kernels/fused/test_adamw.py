@@ -70,7 +70,9 @@ def test_one_step_equals_the_reference_in_float64(betas: tuple[float, float], st
     assert torch.equal(fused["grad"], start["grad"])
 
 
-@pytest.mark.parametrize(("steps", "beta1"), [(1, 0.9), (10, 0.9), (10, 0.0), (1000, 0.9)])
+@pytest.mark.parametrize(
+    ("steps", "beta1"), [(1, 0.9), (10, 0.9), (10, 0.0), (200, 0.9), pytest.param(1000, 0.9, marks=pytest.mark.slow)]
+)
 def test_accuracy_over_steps_is_that_of_pytorch(steps: int, beta1: float, draw: Draw, device: torch.device) -> None:
     """Two groups, a schedule and clipping, against PyTorch in float64 and, for the allowance, in fp32."""
     weights = [draw(24, 20, scale=0.02), draw(7), draw(300, mean=1.0, scale=0.5)]
@@ -80,7 +82,7 @@ def test_accuracy_over_steps_is_that_of_pytorch(steps: int, beta1: float, draw: 
     def optimised(kind: str, dtype: torch.dtype) -> tuple[list[Tensor], Any]:
         params = [w.detach().to(dtype).clone().requires_grad_() for w in weights]
         groups: list[dict[str, Any]] = [{"params": params[:2], "weight_decay": 0.1}, {"params": params[2:]}]
-        if steps == 1000:  # the interpreter takes its time per tile, so there is one
+        if steps > 10:  # the interpreter takes its time per tile, so there is one
             groups = [{"params": params, "weight_decay": 0.1}]
         settings: dict[str, Any] = {"lr": 0.01, "betas": (beta1, 0.99), "eps": 1e-8, "weight_decay": 0.0}
         if kind == "fused":
