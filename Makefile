@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-slow faults audit lint types imports bench csrc csrc-check clean
+.PHONY: setup quickstart test test-slow coverage faults audit lint types imports bench csrc csrc-check clean
 
 quickstart: setup
 	$(BIN)/algoprog quickstart
@@ -25,8 +25,14 @@ $(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
 	@touch $@
 
 # A process per core, up to four: each holds torch and a prepared corpus of its own.
+TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --durations 15
+
 test: setup csrc-check
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(TESTS)
+
+# Apart from `make test`: before Python 3.12 tracing lines makes the suite take a third longer.
+coverage: setup
+	$(TESTS) --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 # All of the fault suite: kills, full disks, flipped bits, ten thousand fuzzed files. An hour on two cores.
 faults: setup
