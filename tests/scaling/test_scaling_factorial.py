@@ -320,6 +320,114 @@ def test_a_loss_below_the_laws_irreducible_loss_has_a_status() -> None:
     assert found.product.predicted.log_gain == pytest.approx(0.3)
 
 
+# ---------------------------------------------------------------- learning-rate searches
+
+BEST = 0.01
+BOWL = 0.8  # nats per decade^2: half a decade off costs 0.2 nats
+
+
+def searched(
+    cells: dict[tuple[int, ...], float], seeds: int = 3, chosen: float = BEST, sigma: float = 0.002, flops: float = 1e15
+) -> pd.DataFrame:
+    """Per cell three rates half a decade apart with one seed, the middle one, ``chosen``, with all seeds."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for cell, gain in cells.items():
+        for step in (-0.5, 0.0, 0.5):
+            rate = chosen * 10**step
+            for seed in range(seeds if step == 0 else 1):
+                loss = LAW.loss(flops * math.exp(gain)) + BOWL * math.log10(rate / BEST) ** 2
+                levels = {name: pairs("AB")[name][level] for name, level in zip("AB", cell, strict=True)}
+                rows.append(
+                    levels
+                    | {"run": f"{cell}-{rate:.4g}-{seed}", "flops": flops, "lr": rate, "seed": seed, "arch": str(cell)}
+                    | {"width": 16, "loss": loss + sigma * rng.standard_normal()}
+                )
+    return pd.DataFrame(rows)
+
+
+MULTIPLY = {cell: float(np.dot(cell, [0.4, 0.2])) for cell in itertools.product((0, 1), repeat=2)}
+
+
+def test_of_a_search_only_the_runs_at_the_chosen_rate_count() -> None:
+    """Untuned runs are 0.2 nats worse, a factor of e in compute: taken for repeats they would bury every effect."""
+    points = searched(MULTIPLY)
+    found = factorial(points, pairs("AB"), law=LAW)
+    assert found.excluded == {"at another learning rate of a search": 8}
+    assert any("8 runs left out: at another learning rate of a search" in warning for warning in found.warnings)
+    assert all(cell.runs == 3 for cell in found.cells) and found.degrees_of_freedom == 8
+    assert gains(found) == pytest.approx({"A": 0.4, "B": 0.2, "A:B": 0.0}, abs=0.03)
+    # 0.002 nats over the slope of the law: sd of ln gain about 0.002 / (0.09 * (L - E)).
+    assert found.sigma is not None and found.sigma < 0.02
+    naive = factorial(points.drop(columns="lr"), pairs("AB"), law=LAW)
+    assert naive.excluded == {} and naive.sigma is not None and naive.sigma > 20 * found.sigma
+    assert not any("differ in lr" in warning for warning in found.warnings)
+    assert interactions_json(found)["learning_rates"]["searches"] == 4
+
+
+def test_a_lucky_run_at_another_rate_does_not_choose_it() -> None:
+    points = searched(MULTIPLY)
+    grid = np.flatnonzero((points["lr"] > BEST * 1.1) & (points["arch"] == "(0, 0)"))
+    points.loc[grid, "loss"] = points["loss"].min() - 0.5
+    found = factorial(points, pairs("AB"), law=LAW)
+    assert gains(found) == pytest.approx({"A": 0.4, "B": 0.2, "A:B": 0.0}, abs=0.03)
+
+
+def test_what_a_search_left_on_the_table_moves_the_effects() -> None:
+    """The cell with both changes is run a fifth of a decade off its optimum: 0.03 nats that its search can tell."""
+    off = {cell: 10**0.2 * BEST if cell == (1, 1) else BEST for cell in MULTIPLY}
+    points = pd.concat([searched({cell: gain}, chosen=off[cell], sigma=0.0005) for cell, gain in MULTIPLY.items()])
+    points["run"] = points["run"] + points["lr"].astype(str)
+    found = factorial(points, pairs("AB"), law=LAW)
+    assert found.rates is not None and found.rates.searches == 4 and found.rates.without_optimum == 0
+    assert found.rates.left == pytest.approx(BOWL * 0.2**2, rel=0.1)
+    moved = found.rates.at_optimal
+    truth = {"A": 0.4, "B": 0.2, "A:B": 0.0, "predicted": 0.6, "measured": 0.6, "excess": 0.0}
+    assert moved == pytest.approx(truth, abs=0.03)
+    assert found.product.measured.log_gain is not None and found.product.measured.log_gain < 0.52
+
+
+def test_a_search_that_ends_at_an_edge_says_so() -> None:
+    points = searched(MULTIPLY, chosen=BEST * 10**1.5)
+    found = factorial(points, pairs("AB"), law=LAW)
+    assert found.rates is not None and found.rates.without_optimum == 4 and found.rates.left == 0.0
+    assert any("In 4 of 4 learning-rate searches no optimum" in warning for warning in found.warnings)
+
+
+def test_searches_of_two_budgets_in_one_block_are_two_searches() -> None:
+    """A block is up to half as wide again as its cheapest run; a search is not."""
+    points = pd.concat([searched(MULTIPLY), searched(MULTIPLY, chosen=BEST * 1.5, flops=1.3e15)], ignore_index=True)
+    points["run"] = np.arange(len(points)).astype(str)
+    found = factorial(points, pairs("AB"), law=LAW)
+    assert len(found.budgets) == 1 and found.excluded == {"at another learning rate of a search": 16}
+    assert found.rates is not None and found.rates.searches == 8
+
+
+def test_without_a_search_nothing_changes() -> None:
+    """Repeats by seed at one rate, or at rates by a law of width, are no search; neither are two rates."""
+    cells = {cell: [gain, gain + 0.01, gain - 0.02] for cell, gain in MULTIPLY.items()}
+    plain = interactions_json(factorial(table(cells, "AB"), pairs("AB"), law=LAW))
+    for rates in (
+        np.full(12, 0.01),
+        np.full(12, np.nan),
+        np.repeat([0.01, 0.01, 0.02, 0.02], 3),
+    ):
+        found = interactions_json(factorial(table(cells, "AB").assign(lr=rates), pairs("AB"), law=LAW))
+        assert found == plain and found["learning_rates"] is None
+
+
+def test_budgets_of_the_reference_alone_leave_lenths_method_to_the_factorial() -> None:
+    """Runs of one cell at other budgets, made for the law, tell no effect and must not cost the interval."""
+    cells = {cell: [float(np.dot(cell, [0.4, 0.2, 0.0])) + 0.01 * i] for i, cell in
+             enumerate(itertools.product((0, 1), repeat=3))}  # fmt: skip
+    alone = factorial(table(cells, "ABC"), pairs("ABC"), law=LAW)
+    more = pd.concat([table(cells, "ABC"), table({(1, 1, 1): [0.6]}, "ABC", flops=4e15)])
+    found = factorial(more, pairs("ABC"), law=LAW)
+    assert found.method == alone.method and found.method.startswith("Lenth")
+    assert [e.interval for e in found.effects] == [pytest.approx(e.interval) for e in alone.effects]
+    assert len(found.by_budget) == 1
+
+
 # ---------------------------------------------------------------- missing cells
 
 

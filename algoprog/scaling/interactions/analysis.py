@@ -9,6 +9,7 @@ interactions.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import pandas as pd
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.interactions.error import ErrorMethod
 from algoprog.scaling.interactions.gain import by_curves, by_law, check_curves, common_loss
-from algoprog.scaling.interactions.result import FactorialAnalysis
+from algoprog.scaling.interactions.result import FactorialAnalysis, RateSearches
 from algoprog.scaling.interactions.runs import FactorRuns, Factors, factor_runs
 from algoprog.scaling.interactions.table import Settings, analyse_table
 from algoprog.scaling.laws import FloatArray, LogLaw, PowerLaw
@@ -52,7 +53,8 @@ def factorial(
     the FLOPs it was fitted on; or ``at_loss``, a loss in nats per token at which training curves are cut, ``common``
     for the lowest one that all runs of a budget reach. ``reference``: single changes start from all new (undone one at
     a time) or from all old. ``order``: highest interaction in the model, default all. ``tolerance``: relative width of
-    a budget; several budgets are blocks. Intervals: ``factorial_error``.
+    a budget; several budgets are blocks. Of a learning-rate search only the runs at its chosen rate count, see
+    :mod:`algoprog.scaling.interactions.rates`. Intervals: :mod:`algoprog.scaling.interactions.error`.
 
     Deterministic, and independent of the order of rows. Raises InputError for columns or levels that are not there,
     no usable run, and bad arguments; what the data lack is told by statuses and warnings.
@@ -66,10 +68,35 @@ def factorial(
     if len(runs.budgets) > 1:
         for number in range(len(runs.budgets)):
             part, rows = runs.of_budget(number)
-            if np.isfinite(y[rows]).any():
+            if np.isfinite(y[rows]).any() and np.unique(part.design.cell).size > 1:
                 of_part = None if law_draws_y is None else law_draws_y[:, rows]
                 parts.append(analyse_table(part, y[rows], of_part, settings))
-    return analyse_table(runs, y, law_draws_y, settings, tuple(parts), warnings)
+    found = analyse_table(runs, y, law_draws_y, settings, tuple(parts), warnings)
+    return found if runs.tuned.searches == 0 else _with_rates(found, runs, law, settings)
+
+
+def _with_rates(
+    found: FactorialAnalysis, runs: FactorRuns, law: PowerLaw | None, settings: Settings
+) -> FactorialAnalysis:
+    """``found`` with what its learning-rate searches left on the table, and a warning for those without an optimum."""
+    tuned = runs.tuned
+    moved: dict[str, float | None] = {}
+    if law is not None:
+        lowered = runs.final.assign(loss=runs.final["loss"].to_numpy(dtype=np.float64) - tuned.left)
+        y = by_law(lowered, law.parameters)
+        if np.isfinite(y).any():
+            best = analyse_table(runs, y, None, settings)
+            product = (best.product.predicted, best.product.measured, best.product.excess)
+            moved = {one.name: one.log_gain for one in (*best.effects, *product)}
+    rates = RateSearches(tuned.searches, tuned.without_optimum, float(tuned.left.max()), moved)
+    told = found.warnings
+    if tuned.without_optimum:
+        lost = f"In {tuned.without_optimum} of {tuned.searches} learning-rate searches no optimum is established"
+        told = (
+            *told,
+            f"{lost} (the best rate ends the grid, or noise hides the minimum): what they left is not known.",
+        )
+    return replace(found, rates=rates, warnings=told)
 
 
 def _responses(

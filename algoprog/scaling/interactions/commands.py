@@ -11,7 +11,7 @@ from typing import Any, Literal
 from algoprog.scaling.commands import parse_irreducible, parse_mapping, plain
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.interactions.analysis import Reference, factorial
-from algoprog.scaling.interactions.result import Cell, Effect, FactorialAnalysis
+from algoprog.scaling.interactions.result import Cell, Effect, FactorialAnalysis, RateSearches
 from algoprog.scaling.laws import LogLaw, PowerLaw
 from algoprog.scaling.runs.load import REQUIRED, load_runs, require_arch
 from algoprog.scaling.runs.units import parse_units
@@ -152,9 +152,19 @@ def interactions_json(found: FactorialAnalysis) -> dict[str, Any]:
             "budgets": list(found.budgets),
             "by_budget": [interactions_json(part) for part in found.by_budget],
             "excluded": dict(found.excluded),
+            "learning_rates": None if found.rates is None else _rates(found.rates),
             "warnings": list(found.warnings),
         }
     )
+
+
+def _rates(rates: RateSearches) -> dict[str, Any]:
+    return {
+        "searches": rates.searches,
+        "without_optimum": rates.without_optimum,
+        "left": rates.left,
+        "log_gain_at_optimal": dict(rates.at_optimal),
+    }
 
 
 def _effect(effect: Effect) -> dict[str, Any]:

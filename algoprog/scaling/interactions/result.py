@@ -61,6 +61,22 @@ class Product:
 
 
 @dataclass(frozen=True)
+class RateSearches:
+    """Learning-rate searches among the runs, and how far what they left on the table moves the results.
+
+    ``searches``: their number; ``without_optimum``: of how many the best rate is the lowest or highest tried, or no minimum
+    stands out of the noise. ``left``: the most that a search with an optimum left, in nats per token. ``at_optimal``: ln gain
+    by name of effect, and of ``predicted``, ``measured`` and ``excess``, with every loss lowered by what its search left: a
+    second answer and no interval, None where the runs cannot tell. Empty for gains read off training curves.
+    """
+
+    searches: int
+    without_optimum: int
+    left: float
+    at_optimal: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
 class FactorialAnalysis:
     """What :func:`factorial` found.
 
@@ -68,7 +84,7 @@ class FactorialAnalysis:
     ``assumed_zero``: interactions left out of the model, because cells are missing or ``order`` says so.
     ``method``: of the intervals; ``conversion``: from loss to gain; ``sigma``: sd of one run's ln gain (None: unknown)
     on ``degrees_of_freedom``. ``budgets``: FLOPs, geometric means; ``by_budget``: the analysis of each alone, where
-    there are several. ``excluded`` counts runs by reason.
+    there are several. ``excluded`` counts runs by reason. ``rates``: of learning-rate searches, None without any.
     """
 
     factors: Mapping[str, tuple[str, str]]
@@ -87,6 +103,7 @@ class FactorialAnalysis:
     by_budget: tuple[FactorialAnalysis, ...]
     excluded: Mapping[str, int]
     warnings: tuple[str, ...]
+    rates: RateSearches | None = None
 
 
 def effect(name: str, factors: tuple[str, ...], log_gain: float | None, interval: Interval) -> Effect:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.frontier import budget_groups, check_points
 from algoprog.scaling.interactions.design import Design
+from algoprog.scaling.interactions.rates import REASON, Tuned, tuned_runs
 from algoprog.scaling.runs.load import excluded_runs, final_points, nearest
 
 Factors = Mapping[str, tuple[str, str]]
@@ -22,26 +23,29 @@ Factors = Mapping[str, tuple[str, str]]
 class FactorRuns:
     """``final``: one row per run used, in an order that does not depend on the file's. ``design``: its signs and budgets.
 
-    ``budgets``: FLOPs per budget, geometric means, ascending; ``excluded``: runs left out, by reason.
+    ``budgets``: FLOPs per budget, geometric means, ascending; ``excluded``: runs left out, by reason. ``tuned``: what the
+    learning-rate searches say of the runs used.
     """
 
     final: pd.DataFrame
     design: Design
     budgets: tuple[float, ...]
     excluded: Mapping[str, int]
+    tuned: Tuned
 
     def of_budget(self, number: int) -> tuple[FactorRuns, NDArray[np.bool_]]:
         """The runs of one budget alone, and which of ours they are, shape (runs,)."""
         rows = self.design.block == number
         design = Design(self.design.signs[rows], np.zeros(int(rows.sum()), dtype=np.intp))
         part = self.final[rows].reset_index(drop=True)
-        return FactorRuns(part, design, (self.budgets[number],), {}), rows
+        return FactorRuns(part, design, (self.budgets[number],), {}, self.tuned.of(rows)), rows
 
 
 def factor_runs(points: pd.DataFrame, factors: Factors, tolerance: float) -> FactorRuns:
-    """The finished runs at the levels of ``factors``. ``tolerance``: relative width of one budget.
+    """The finished runs at the levels of ``factors``; of a learning-rate search those at its chosen rate alone.
 
-    Raises InputError, with what is there, for a missing column, a level that no run has, and no run at all.
+    ``tolerance``: relative width of one budget. Raises InputError, with what is there, for a missing column, a level that no
+    run has, and no run at all.
     """
     for name, (old, new) in factors.items():
         _check_levels(points, name, old, new)
@@ -66,9 +70,15 @@ def factor_runs(points: pd.DataFrame, factors: Factors, tolerance: float) -> Fac
         np.where(levels[name].iloc[order].to_numpy() == new, 1, -1) for name, (_, new) in factors.items()
     ]).astype(np.intp)  # fmt: skip
     flops = final["flops"].to_numpy(dtype=np.float64)
-    block = budget_groups(flops, tolerance)
-    budgets = tuple(float(np.exp(np.log(flops[block == b]).mean())) for b in np.unique(block))
-    return FactorRuns(final, Design(signs, block), budgets, excluded)
+    design = Design(signs, budget_groups(flops, tolerance))
+    tuned = tuned_runs(final, design.group)
+    if not tuned.keep.all():
+        excluded[REASON] = int((~tuned.keep).sum())
+    kept = tuned.keep
+    block = design.block[kept]
+    budgets = tuple(float(np.exp(np.log(flops[kept][block == b]).mean())) for b in np.unique(block))
+    used = final[kept].reset_index(drop=True)
+    return FactorRuns(used, Design(signs[kept], block), budgets, excluded, tuned.of(kept))
 
 
 def _check_levels(points: pd.DataFrame, name: str, old: str, new: str) -> None:

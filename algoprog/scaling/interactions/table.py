@@ -88,9 +88,10 @@ def analyse_table(
     order = highest_order(design, settings.order)
     terms = terms_up_to(k, order)
     weights, resolved = effect_weights(design, terms)
-    blocks = np.unique(design.block).size
-    # Lenth's method needs effects of equal variance: every cell of one budget, once.
-    balanced = blocks == 1 and np.unique(design.group).size == (1 << k)
+    # Lenth's method needs effects of equal variance: every cell of one budget, once. A budget with a single cell, as runs
+    # of the reference law are, says nothing about effects.
+    sizes = [np.unique(design.cell[design.block == block]).size for block in np.unique(design.block)]
+    balanced = sorted(sizes)[-2:] in ([1 << k], [1, 1 << k])
     finite = None if law_draws is None else law_draws[:, used]
     error = choose_error(
         design, y[used], model_matrix(design, terms), weights[resolved] if balanced else None, settings.method,
