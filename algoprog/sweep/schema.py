@@ -105,7 +105,11 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> int:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes the damaged bytes in its message
-        raise InputError(f"not a readable store ({error})", where=path) from None
+        raise InputError(
+            f"not a readable store ({error})",
+            where=path,
+            remedy="put back a copy; without one, move it away, and its sweep will train all runs again",
+        ) from None
     if not 0 <= version <= SCHEMA:
         raise InputError(
             "the store was written by a newer algoprog",

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +19,15 @@ from algoprog.config import RunConfig
 from algoprog.data.store import TokenStore
 from algoprog.training.admission import Admission, fits
 from algoprog.training.checkpoint import Checkpoints
+from algoprog.training.claim import claimed
 from algoprog.training.engines import Engine
 from algoprog.training.loop import Run, Stopped
 from algoprog.training.shape import shape_of
 from algoprog.training.together import Ended, Together
 from algoprog.training.warm import Programs
+
+WAIT_S = 5.0
+"""How long a run waits for the worker that had it before and has just been killed."""
 
 
 class Reporter(Protocol):
@@ -53,6 +58,7 @@ class Service:
         # Only a GPU computes several runs at once; elsewhere taking turns gains nothing, so nothing is tried.
         self._fixed = slots or (None if self._device.type == "cuda" else 1)
         self._admission: dict[str, Admission] = {}
+        self._claims: dict[str, ExitStack] = {}
         self._needs: dict[str, int] = {}
         self._shape, self._announced, self._start_up_s = "", slots or 1, start_up_s
 
@@ -99,10 +105,17 @@ class Service:
         return Run(
             config,
             self._programs,
-            checkpoints=Checkpoints(Path(order["checkpoints"]), digest),
+            checkpoints=self._claim(Path(order["checkpoints"]), digest),
             on_metrics=lambda row: self._reporter.metrics(digest, row),
             should_stop=self._stopping.is_set,
         )
+
+    def _claim(self, folder: Path, digest: str) -> Checkpoints:
+        """The checkpoints in ``folder``, this process's alone until the run has ended."""
+        self._claims[digest] = ExitStack()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claims[digest].enter_context(claimed(folder, WAIT_S))
+        return Checkpoints(folder, digest)
 
     def _announce(self, slots: int) -> None:
         if slots != self._announced:
@@ -117,6 +130,7 @@ class Service:
     def _report(self, ended: list[Ended]) -> None:
         for end in ended:
             self._reporter.flush(end.name)
+            self._claims.pop(end.name, ExitStack()).close()
             if end.outcome is not None:
                 seconds = (
                     {"start_up": self._start_up_s, **end.outcome.seconds} if self._start_up_s else end.outcome.seconds

@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -228,7 +229,7 @@ class Store:
 
 
 def open_for_driving(folder: Path) -> Store:
-    """Open or create the store in ``folder`` as its only driver.
+    """Open or create the store in ``folder`` as its only driver. A warning says if there was one and it is gone.
 
     Raises:
         InputError: another driver holds it, the schema is newer than ours, the file is no store, or it cannot be written.
@@ -236,6 +237,7 @@ def open_for_driving(folder: Path) -> Store:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(folder)
+        _warn_if_lost(folder)
         connection = sqlite3.connect(folder / FILE)
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"the output folder cannot be written ({error})", where=folder) from None
@@ -265,6 +267,21 @@ def open_for_reading(folder: Path) -> Store:
         connection.close()
         raise
     return Store(connection, folder, None)
+
+
+def _warn_if_lost(folder: Path) -> None:
+    """Results are kept in the store alone: a sweep that has left other traces but no store begins anew, and shall say so."""
+    path = folder / FILE
+    if path.exists() and path.stat().st_size:
+        return
+    traces = [name for name in ("checkpoints", "logs") if (folder / name).is_dir() and any((folder / name).iterdir())]
+    if traces:
+        print(
+            f"warning: {path}: the store of an earlier sweep is gone, but its {' and '.join(traces)} are here: runs that had "
+            "finished will be trained again; to keep them, stop this sweep and put back a copy of the store",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _take_lock(folder: Path) -> IO[str]:

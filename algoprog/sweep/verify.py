@@ -71,7 +71,9 @@ def _problems(db: sqlite3.Connection, version: int) -> Iterator[str]:
     for row in db.execute("PRAGMA foreign_key_check"):
         yield f"{row['table']}: a row of a run that does not exist"
     fingerprint = _fingerprint(db)
-    if fingerprint is None:
+    if (
+        fingerprint is None and db.execute("SELECT 1 FROM runs").fetchone()
+    ):  # a sweep that died at its start has neither
         yield "meta: no fingerprint of the data"
     for row in db.execute("SELECT * FROM runs ORDER BY position"):
         yield from (f"run {row['digest']}: {problem}" for problem in _run_problems(db, row, fingerprint, version))

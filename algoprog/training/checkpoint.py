@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from algoprog.training import manifest
+from algoprog.training import claim, manifest
 from algoprog.training.durable import remove_folder, rename_durably, write_durably
 from algoprog.training.recurrent import Carried
 from algoprog.training.state import Fits, RunState
@@ -88,6 +88,7 @@ class Checkpoints:
         for folder in self.folder.glob("step-*"):
             _try_to_remove(folder)
         try:
+            (self.folder / claim.NAME).unlink(missing_ok=True)
             self.folder.rmdir()
         except OSError:  # not empty, or never made
             return

@@ -1,4 +1,8 @@
-"""One process per run folder: a file lock that the system drops with its process, and a note that says who holds it."""
+"""One process per folder of a run: a file lock that the system drops with its process, and a note that says who holds it.
+
+Whoever trains a run on its own claims its folder and the folder of its checkpoints; a worker of a sweep claims the latter. So
+no two processes ever write one run's checkpoints, whichever command started them.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +25,62 @@ NAME = ".claim"
 def claimed(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold ``folder`` while inside. Whoever dies holding it holds it no more, so there are no stale claims.
 
+    The holder may remove the folder with all that is in it.
+
     Args:
         wait_s: how long to wait for a holder that is about to end.
 
     Raises:
         InputError: another process holds it, and is named; or the folder cannot be written.
     """
+    handle = _take(folder, time.monotonic() + wait_s)
     try:
-        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(f"the output folder cannot be written ({error})", where=folder) from None
-    try:
-        _lock(handle, folder, time.monotonic() + wait_s)
-        note = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(note).encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _take(folder: Path, deadline: float) -> int:
+    """The locked file of ``folder``, with our name in it."""
+    while True:
+        try:
+            handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+        try:
+            _lock(handle, folder, deadline)
+            if _is_still(folder / NAME, handle):
+                _sign(handle)
+                return handle
+        except OSError as error:
+            os.close(handle)
+            raise _unwritable(folder, error) from None
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # the holder before us removed the file when it was done
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"the output folder cannot be written ({error})", where=folder)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """A lock on a file that has lost its name keeps nobody out."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(handle: int) -> None:
+    note = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(note).encode(), 0)
 
 
 def _lock(handle: int, folder: Path, deadline: float) -> None:

@@ -4,7 +4,7 @@ The folder holds ``config.json``, ``metrics.jsonl``, ``environment.json`` (of th
 ``outcome.json``, or ``stopped.json`` with the exit code if it was asked to stop; checkpoints while it runs, and the last ones
 of a run that diverged. Repeating a finished run reads its outcome; repeating an interrupted one continues it, and what it
 repeats must be what was there (:mod:`algoprog.training.replay`).
-While a process works on a folder no other one does (:mod:`algoprog.training.claim`).
+While a process works on a folder or on a run's checkpoints no other one does (:mod:`algoprog.training.claim`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from algoprog.training.state import describe_environment
 
 Json = dict[str, Any]
 
-STOPPED_FILE = "stopped.json"
+OUTCOME_FILE, STOPPED_FILE = "outcome.json", "stopped.json"
 
 
 def train_in_folder(
@@ -73,7 +73,7 @@ def train_in_folder(
         folder = out or Path("runs") / f"{config.arch}-{config.model.width}-{digest}"
         with ExitStack() as held:
             _on_first_rank(engine, lambda: _take(folder, digest, config, held))
-            record = _read(folder / "outcome.json")
+            record = _read(folder / OUTCOME_FILE)
             if record is None:
                 held.enter_context(determinism(wants_determinism(deterministic, engine.place.device)))
                 record = _train(
@@ -100,7 +100,7 @@ def _on_first_rank(engine: Engine, action: Callable[[], object]) -> None:
 
 
 def _take(folder: Path, digest: str, config: RunConfig, held: ExitStack) -> None:
-    """Make the folder this run's own, and this process's until ``held`` is left.
+    """Make the folder this run's own, and this process's until ``held`` is left; so for its checkpoints if it is not over.
 
     Raises:
         InputError: it belongs to another run, another process works on it, or it cannot be written.
@@ -108,6 +108,10 @@ def _take(folder: Path, digest: str, config: RunConfig, held: ExitStack) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held.enter_context(claimed(folder))
+        if not (folder / OUTCOME_FILE).exists():
+            checkpoints = _checkpoints(folder, digest)
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            held.enter_context(claimed(checkpoints))  # in the folder of a sweep one of its workers may hold them
         owner = _read(folder / "config.json")
         if owner is None:
             write_whole(folder / "config.json", {"run": digest, "config": config.model_dump(mode="json")})
@@ -121,6 +125,11 @@ def _take(folder: Path, digest: str, config: RunConfig, held: ExitStack) -> None
             expected=owner.get("run"),
             remedy="choose another --out",
         )
+
+
+def _checkpoints(folder: Path, digest: str) -> Path:
+    """Where a sweep in ``folder`` keeps them, too."""
+    return folder / "checkpoints" / digest
 
 
 def _read(path: Path) -> Json | None:
@@ -153,7 +162,7 @@ def _train(
     execution: str,
     halve: bool,
 ) -> Json:
-    checkpoints = Checkpoints(folder / "checkpoints" / digest, digest)
+    checkpoints = Checkpoints(_checkpoints(folder, digest), digest)
     first_rank = engine.place.rank == 0
     if first_rank:
         about_engine = _about_engine(folder, engine)
@@ -197,7 +206,7 @@ def _train(
     record = _record(config, store, digest, folder, engine, outcome)
     if first_rank:
         record.update(about_engine)
-        write_whole(folder / "outcome.json", record)
+        write_whole(folder / OUTCOME_FILE, record)
         if outcome.state == "done":  # whoever wants to know why a run diverged finds its last state
             checkpoints.discard()
     return record

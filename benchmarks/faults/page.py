@@ -19,7 +19,7 @@ Every figure below was measured by the command beside it, which measures it agai
 `benchmarks/results/reliability`, and `python benchmarks/faults/page.py` writes this page from those files. `make faults` runs
 all of `tests/faults`; the fast part of it is in `make test`.
 
-"Not met" also stands where fewer cases were tried than the target asks for.
+"Not met" also stands where fewer cases were tried than the target asks for; "no target" where a figure is given for comparison.
 
 | figure | target | measured | cases | met | command |
 | --- | --- | --- | --- | --- | --- |
@@ -42,6 +42,17 @@ TAIL = """
   is first read. One known block is hashed again at every 256th read. Stores prepared before blocks were kept are hashed whole.
 * **Workers** die with their driver (Linux's death signal and the closing of their input), and tell it every two seconds how
   much CPU time their main thread has used. One that used none for ten minutes is killed, and its run tried once more elsewhere.
+* **One process per run**: whoever trains a run holds a file lock on its checkpoints, a worker of a sweep like `algoprog train`
+  (which locks its output folder, too). A second process is refused with one line that names the first one's number, machine and
+  start; in a sweep that run alone fails, and the next start tries it again. The lock ends with its process.
+* **A lost store**: results of finished runs are kept in `store.sqlite` and nowhere else; checkpoints are removed once a result
+  is committed. A damaged file is refused with one line and exit code 2. If the file is gone or empty, a sweep warns in one line
+  and begins anew: runs that had finished are trained again, others continue from their checkpoints. Nothing rebuilds results
+  from the rest of the folder, so keep copies. `algoprog runs export DIR` writes what every analysis needs. A copy of
+  `store.sqlite` continues the sweep; make it while no sweep runs (with `store.sqlite-wal` if there is one), or at any time with
+  `sqlite3 store.sqlite ".backup COPY"`.
+* **Several ranks** act as one: a loss or gradient that is not finite on one of them is met by all at that step, and a signal to
+  one of them stops all with one checkpoint (`tests/faults/test_rank_faults.py`, two ranks of plain PyTorch).
 * **When the store cannot be written** (disk full, folder gone or read-only), workers save a checkpoint if they can, the driver
   ends with one line and exit code 2, and the same command continues.
 * **Clocks**: durations come from a steady clock; the wall clock only stamps the start of an attempt.
@@ -67,7 +78,7 @@ def _line(row: Mapping[str, Any]) -> str:
         row["target"],
         measured,
         f"{row['n']:,}",
-        "yes" if row["met"] else "not met",
+        {True: "yes", False: "not met", None: "no target"}[row["met"]],
         f"`{row['command']}`",
     )
     return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -35,7 +35,7 @@ def write_row(
     figure: str,
     target: str,
     measured: str,
-    met: bool,
+    met: bool | None,
     n: int,
     command: str,
     failures: int | None = None,
@@ -47,6 +47,7 @@ def write_row(
     Args:
         name: file name and key, in words joined by hyphens.
         figure: what is counted or timed, for people.
+        met: None for a figure that has no target.
         n: cases tried. failures: how many of them broke the target, or None for a time or a ratio.
         spread: default for counts is the one-sided 95 % bound of :func:`failure_bound`; times and ratios must give one.
 
@@ -58,8 +59,8 @@ def write_row(
     if n < 1 or not all((name, figure, target, measured, command)):
         raise ValueError(f"{name}: every text and at least one case are needed")
     row = {
-        "name": name, "figure": figure, "target": target, "measured": measured, "met": bool(met), "n": n,
-        "failures": failures, "spread": spread or bound_text(failures or 0, n), "command": command,
+        "name": name, "figure": figure, "target": target, "measured": measured, "met": None if met is None else bool(met),
+        "n": n, "failures": failures, "spread": spread or bound_text(failures or 0, n), "command": command,
         "provenance": provenance(),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)

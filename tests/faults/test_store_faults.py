@@ -76,6 +76,58 @@ def test_a_vanished_folder_is_noticed_at_the_next_write(tmp_path: Path) -> None:
             store.set_meta({"a": 1})
 
 
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_a_store_that_is_gone_is_missed(copy: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing else holds results, so the sweep begins anew; but it says so, once, and where there is something to miss."""
+    open_for_driving(copy).close()
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+        (copy / name).unlink(missing_ok=True)
+    if how == "emptied":
+        (copy / FILE).touch()
+    (copy / "checkpoints").mkdir()  # of runs that were finished: empty
+    open_for_driving(copy).close()
+    assert capsys.readouterr().err == ""
+    (copy / FILE).unlink()
+    (copy / "logs").mkdir()
+    (copy / "logs" / "local-0.log").touch()
+    for _ in range(2):
+        open_for_driving(copy).close()
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"warning: {copy / FILE}: the store of an earlier sweep is gone, but its logs are here: runs"
+    )
+    assert said.count("\n") == 1 and "put back a copy" in said
+
+
+def test_a_copy_made_while_the_store_is_driven_takes_its_place(tmp_path: Path) -> None:
+    store_session.live(tmp_path / "out")
+    (tmp_path / "copy").mkdir()
+    with open_for_driving(tmp_path / "out"), sqlite3.connect(tmp_path / "copy" / FILE) as copy:
+        with sqlite3.connect(tmp_path / "out" / FILE) as driven:
+            driven.backup(copy)
+    driven.close()
+    copy.close()
+    assert verify(tmp_path / "copy").checked == {"runs": 8, "attempts": 8, "metrics": 16}
+    store_session.live(tmp_path / "copy")  # nothing is left to do
+    with open_for_reading(tmp_path / "copy") as store:
+        assert len(store.attempts()) == 8 and verify(tmp_path / "copy").whole
+
+
+def test_a_store_that_is_no_more_readable_gets_one_line(copy: Path) -> None:
+    (copy / FILE).write_bytes(b"x" * 100 + (copy / FILE).read_bytes()[100:])
+    with pytest.raises(InputError, match="not a readable store .*put back a copy"):
+        open_for_driving(copy)
+    shown = CliRunner().invoke(app, ["status", str(copy)])
+    assert shown.exit_code == 2 and shown.stderr.count("\n") == 1
+
+
+def test_a_sweep_that_died_before_its_first_plan_is_whole(tmp_path: Path) -> None:
+    with open_for_driving(tmp_path) as store:
+        assert verify(tmp_path).whole
+        store.add_runs(store_session.planned())
+    assert verify(tmp_path).problems[0] == "meta: no fingerprint of the data"
+
+
 # ---- finished runs
 
 

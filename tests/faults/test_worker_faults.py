@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from algoprog.config import InputError
 from algoprog.sweep.executors import Task
 from algoprog.sweep.local_pool import LocalExecutor
 from algoprog.sweep.watch import Pulse, describe_end
+from algoprog.training.claim import claimed
 from benchmarks.faults import disk_full_sweep, kill_sweep, sweeps
 from benchmarks.faults.corpora import environment, small_corpus, small_tokens, write_sweep
 from benchmarks.faults.shim import Shim, compiler
@@ -200,6 +203,46 @@ def test_a_second_driver_is_refused_with_the_first_ones_name(scratch: Path, tmp_
         code, errors = sweeps.finish(file, tmp_path / "out", environment(scratch / "cache"))
     assert code == 2 and f"a live sweep holds this store (pid {os.getpid()} on " in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_run_that_another_process_trains_fails_alone_with_the_holders_name(
+    executor: LocalExecutor, task: Task
+) -> None:
+    folder = executor.checkpoints / task.digest
+    folder.mkdir(parents=True)
+    other = Task("1" * 16, {**task.config, "budget": {"tokens": 1280}}, cost=0.5)
+    ears = Ears()
+    with claimed(folder):
+        executor.run([task, other], ears)
+    ends = dict(ears.ends)
+    assert sorted(ends) == ["done", "failed"] and folder.is_dir()
+    assert re.search(f"another process works on this run.*process {os.getpid()} on ", str(ends["failed"]))
+    ears = Ears()
+    executor.run([task], ears)
+    assert [outcome for outcome, _ in ears.ends] == ["done"] and not folder.exists()
+
+
+def test_training_a_run_beside_its_worker_is_refused_with_the_workers_name(scratch: Path, tmp_path: Path) -> None:
+    """`algoprog train` into the folder of a sweep would write the same checkpoints."""
+    out = tmp_path / "out"
+    grid = {"arch": "modern", "width": 16, "flops": "3e10", "lr": 0.01}
+    file = write_sweep(tmp_path / "sweep.yaml", small_corpus(scratch / "texts"), grids=[grid])
+    driver = sweeps.start(file, out, environment(scratch / "cache"))
+    try:
+        wait_for(lambda: [path for path in out.glob("checkpoints/*/.claim") if path.read_text()])
+        (claim,) = out.glob("checkpoints/*/.claim")
+        holder = json.loads(claim.read_text())["pid"]
+        assert holder in sweeps.children(driver.pid)
+        same = ["--arch", "modern", "--width", "16", "--flops", "3e10", "--lr", "0.01", "--precision", "fp32"]
+        same += ["--corpus", str(scratch / "texts"), "--tokenizer", "bpe-300", "--set", "batch=4"]
+        command = [sys.executable, "-m", "algoprog.cli", "train", *same, "--set", "model.context=32", "--out", str(out)]
+        refused = subprocess.run(command, capture_output=True, text=True, env=environment(scratch / "cache"))
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
+        assert f"process {holder} on " in refused.stderr and f"checkpoints/{claim.parent.name}" in refused.stderr
+        assert driver.poll() is None and not (out / "config.json").exists()
+    finally:
+        driver.kill()
+        driver.communicate()
 
 
 def test_rows_of_a_foreign_store_name_no_folder_outside(scratch: Path, tmp_path: Path) -> None:
