@@ -307,7 +307,10 @@ def train(
     recompute: Annotated[
         str, typer.Option(help="none, or blocks: their activations are formed again in the backward pass.")
     ] = "none",
-    kernels: Annotated[str, typer.Option(help="reference, fused, or auto: fused where they can run.")] = "auto",
+    kernels: Annotated[
+        str,
+        typer.Option(help="reference, fused, cpu (fewer passes, fp32), or auto: fused where they can run."),
+    ] = "auto",
     execution: Execution = "auto",
     out: Annotated[Path | None, typer.Option(help="Default: runs/ARCH-WIDTH-NAME.")] = None,
     settings: Annotated[
@@ -482,9 +485,33 @@ def _decomposition_file(file: Path | None, preset: str | None) -> Path:
 
 @app.command()
 @command
+def study(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS]...", help="Sweeps' folders or tables of runs of ours.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw the figures into this folder, as PNG and PDF.")] = None,
+    draws: Draws = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """The published numbers of arXiv 2511.21622 with their sources, and its figures beside the same of our runs."""
+    from algoprog.report.study import compare_with_study
+    from algoprog.report.study_table import print_study
+
+    found = compare_with_study(runs or [], out, draws, seed)
+    _print_json(found.as_json()) if as_json else print_study(found)
+
+
+@app.command()
+@command
 def interactions(
     runs: Runs,
-    factor: Annotated[list[str], typer.Option(help="A change: NAME=OLD,NEW, activation=gelu,swiglu. Repeatable.")],
+    factor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A change: NAME=OLD,NEW, activation=gelu,swiglu. Repeatable. Default: those that the sweep declares."
+        ),
+    ] = None,
     law_runs: Annotated[Path | None, typer.Option(help="Runs of the reference law that losses are read on.")] = None,
     law_arch: Annotated[str | None, typer.Option(help="Its architecture among --law-runs.")] = None,
     exponent: Annotated[float | None, typer.Option(help="Instead: its exponent, with --irreducible VALUE.")] = None,
@@ -503,11 +530,16 @@ def interactions(
     as_json: Json = False,
 ) -> None:
     """Do the gains of single changes multiply? Effects and interactions of a factorial ablation."""
-    from algoprog.report import tables_factorial
+    from algoprog.report import answers, tables_factorial
     from algoprog.report.figure_factorial import factorial_figure
     from algoprog.report.figures import write_figures
     from algoprog.scaling.interactions import commands
 
+    if not factor:
+        declared = answers.factors_of_store(runs)
+        factor = [f"{name}={old},{new}" for name, (old, new) in declared.factors.items()]
+        if law_runs is None and exponent is None and at_loss is None:
+            law_runs, law_arch = runs, law_arch or declared.law_arch
     conversion = commands.Conversion(law_runs, law_arch, exponent, at_loss, irreducible)
     renamed = _in_convention(map, flops)
     found = commands.interactions(runs, factor, conversion, reference, order, draws, seed, renamed, units=unit or [])
@@ -630,7 +662,10 @@ def bench_step(
         list[int] | None, typer.Option(min=8, help="Repeatable. Default 32; on a GPU 32, 64, ... 1024.")
     ] = None,
     engine: Annotated[str, typer.Option(help="torch or deepspeed.")] = "torch",
-    kernels: Annotated[str, typer.Option(help="reference, fused, or auto: fused where they can run.")] = "auto",
+    kernels: Annotated[
+        str,
+        typer.Option(help="reference, fused, cpu (fewer passes, fp32), or auto: fused where they can run."),
+    ] = "auto",
     precision: Precision = "auto",
     tokenizer: Annotated[str, typer.Option(help="Its vocabulary counts: gpt2 or bpe-SIZE.")] = "bpe-1024",
     batch: Annotated[int, typer.Option(min=1, help="Sequences per step.")] = 8,

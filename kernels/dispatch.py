@@ -1,8 +1,9 @@
 """Which implementation of each operation runs, decided once and visible.
 
-:func:`select` turns a request ("auto", "reference" or "fused"), a device and a compute type into :class:`Operations`: one
-callable per operation, and the :class:`Choice` behind each with its reason. Models keep the callables they were built
-with, so nothing switches in the middle of a run. A request that cannot be met raises; it never falls back in silence.
+:func:`select` turns a request ("auto", "reference", "fused" or "cpu"), a device and a compute type into
+:class:`Operations`: one callable per operation, and the :class:`Choice` behind each with its reason. Models keep the
+callables they were built with, so nothing switches in the middle of a run. A request that cannot be met raises; it never
+falls back in silence. "cpu" changes the last bits of a loss, so it is asked for by name.
 
 "auto" means the environment variable ``ALGOPROG_KERNELS`` if that is set, else fused where a fused implementation exists
 and the device is a GPU that can run it (compute capability 8.0 or newer, triton installed; fp32, bf16 or fp16), else the
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from algoprog.kernels import reference
 
-REQUESTS = ("auto", "reference", "fused")
+REQUESTS = ("auto", "reference", "fused", "cpu")
 VARIABLE = "ALGOPROG_KERNELS"
 MINIMUM_CAPABILITY = (8, 0)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -48,6 +49,15 @@ FUSED = {
 }
 """Operation -> file in ``kernels/fused`` that implements it under the same name."""
 
+CPU = {
+    "rms_norm": "norm",
+    "add_rms_norm": "norm",
+    "swiglu": "activations",
+    "rope": "rope",
+    "linear_cross_entropy": "linear_cross_entropy",
+}
+"""Operation -> file in ``kernels/cpu`` that implements it under the same name, in fp32 or float64."""
+
 WHEN_MEASURED = ("lstm",)
 """Operations that have a library kernel on a GPU, which "auto" prefers until a measurement on that GPU says otherwise."""
 
@@ -61,7 +71,7 @@ class Choice:
     """One operation's implementation and why it was chosen; "measured": per shape the fastest that was measured."""
 
     op: str
-    implementation: Literal["reference", "fused", "measured"]
+    implementation: Literal["reference", "fused", "cpu", "measured"]
     reason: str
 
 
@@ -93,7 +103,7 @@ class Operations:
         """
         made: dict[str, list[str]] = {
             kind: [choice.op for choice in self.choices if choice.implementation == kind]
-            for kind in ("fused", "reference", "measured")
+            for kind in ("fused", "reference", "cpu", "measured")
         }
         made["lstm"] = [c.reason for c in self.choices if c.op == "lstm" and c.implementation != "reference"]
         return {key: listed for key, listed in made.items() if listed or key in ("fused", "reference")}
@@ -120,6 +130,8 @@ def choose(request: str, device: torch.device, dtype: torch.dtype) -> tuple[Choi
         raise Unavailable(f"kernels: expected {', '.join(REQUESTS[:-1])} or {REQUESTS[-1]}, got {wanted!r} ({source})")
     if wanted == "reference":
         return tuple(Choice(op, "reference", source) for op in OPERATIONS)
+    if wanted == "cpu":
+        return _for_cpu(device, dtype, source)
     obstacle = why_not_fused(device, dtype)
     if wanted == "auto" and device.type != "cuda":
         obstacle = f"fused kernels need a CUDA device, not {device.type}"
@@ -130,6 +142,17 @@ def choose(request: str, device: torch.device, dtype: torch.dtype) -> tuple[Choi
         return choices
     choices = tuple(_lstm(c, wanted, device, dtype) if c.op == "lstm" else c for c in choices)
     return tuple(_with_library(choice, device, dtype) for choice in choices)
+
+
+def _for_cpu(device: torch.device, dtype: torch.dtype, source: str) -> tuple[Choice, ...]:
+    """What has an implementation of its own for CPUs, and the reference for the rest."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.float64):
+        kind = str(dtype).removeprefix("torch.")
+        raise Unavailable(f"kernels: cpu is for float32 on a CPU, got {kind} on {device.type}; use auto or reference")
+    return tuple(
+        Choice(op, "cpu", source) if op in CPU else Choice(op, "reference", "no implementation for CPUs")
+        for op in OPERATIONS
+    )
 
 
 def _choice(op: str, obstacle: str | None, reason: str) -> Choice:
@@ -196,6 +219,8 @@ def _bind(choices: tuple[Choice, ...]) -> Operations:
         module: ModuleType = reference
         if choice.implementation == "fused":
             module = importlib.import_module(f"algoprog.kernels.fused.{FUSED[choice.op]}")
+        elif choice.implementation == "cpu":
+            module = importlib.import_module(f"algoprog.kernels.cpu.{CPU[choice.op]}")
         elif choice.implementation == "measured":
             module = importlib.import_module(f"algoprog.kernels.{choice.op}")
         functions[choice.op] = getattr(module, choice.op)
@@ -207,9 +232,10 @@ def head_kind(
 ) -> Literal["plain", "chunked", "flash"]:
     """How the vocabulary head of a model of this width forms its logits: kept, in chunks, or never in memory.
 
-    "plain" is PyTorch's own; the other two form them again in the backward pass, which executed FLOPs have to count.
+    "plain" forms every logit once, as PyTorch's own and that for CPUs do; the other two form them again in the backward
+    pass, which executed FLOPs have to count.
     """
-    if any(c.op == "linear_cross_entropy" and c.implementation == "reference" for c in operations.choices):
+    if any(c.op == "linear_cross_entropy" and c.implementation != "fused" for c in operations.choices):
         return "plain"
     from algoprog.kernels.fused.linear_cross_entropy import method_for
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shlex
 import struct
@@ -20,43 +19,24 @@ from algoprog.scaling import load_runs
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 PAGE = GUIDE / "measuring-progress.md"
-NUMBER = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)?(?:e[−-]?\d+)?")
 SLOW = ("unit",)  # analyses sixty simulated studies
 
-sys.path.insert(0, str(GUIDE))  # its modules import each other, as they do when make.py is run
+OURS = [str(GUIDE), str(GUIDE.parent)]
+sys.path[:0] = OURS  # its modules import each other, as they do when make.py is run
 import blocks  # noqa: E402
 import example  # noqa: E402
 import figures  # noqa: E402
 import make  # noqa: E402
+import pages  # noqa: E402
 import tables_runs  # noqa: E402
 import tables_tests  # noqa: E402
+from pages import assert_same, numbers  # noqa: E402
 
-sys.path.remove(str(GUIDE))
-
-
-def numbers(text: str) -> list[str]:
-    return [found.replace(",", "").replace("−", "-") for found in NUMBER.findall(text)]
-
-
-def last_digit(text: str) -> float:
-    """One unit in the last digit that is written."""
-    mantissa, _, exponent = text.partition("e")
-    return float(10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2])))
-
-
-def assert_same(written: str, made: str) -> None:
-    """Equal words, and numbers equal to one unit in the last digit or half a per cent."""
-    assert NUMBER.sub("#", written) == NUMBER.sub("#", made)
-    for one, two in zip(numbers(written), numbers(made), strict=True):
-        room = 1.001 * max(last_digit(one), last_digit(two))
-        assert math.isclose(float(one), float(two), rel_tol=0.005, abs_tol=room), f"the page says {one}, the code {two}"
+sys.path[:] = [path for path in sys.path if path not in OURS]
 
 
 def written(name: str) -> str:
-    found = make.block(name).findall(PAGE.read_text(encoding="utf-8"))
-    assert len(found) == 1
-    text: str = found[0][1]
-    return text
+    return pages.written(PAGE, name)
 
 
 def commands() -> list[str]:

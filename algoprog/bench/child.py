@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import asdict
 from typing import Any
 
 Json = dict[str, Any]
@@ -68,7 +69,7 @@ class Server:
         opened, way = self.orders[order["name"]], self.ways[order["name"]]
         step = BareStep(*self._problem(opened), self.engine, opened["kernels"])
         parts = time_parts(step, way, order["rounds"])
-        return {"parts": parts, "overhead": loop_overhead(step, way, order["rounds"])}
+        return {"parts": parts, "overhead": asdict(loop_overhead(way, order["rounds"]))}
 
     def _close(self, order: Json) -> Json:
         del self.ways[order["name"]], self.orders[order["name"]]

@@ -1,6 +1,7 @@
 """Where the time of one step goes: gather, forward, head, backward, optimiser, and what the loop adds between them.
 
-The parts are timed in a step written out by hand from the same model, optimiser and order. The graph is cut in front of the
+The parts are timed in a step written out by hand from the same model, optimiser, tokens and order, the latter drawn for 50
+steps at once as in the loop. The graph is cut in front of the
 head, so that its forward and backward pass can be timed apart from the body's; the work stays the same. On a GPU the device is
 awaited after every part, so parts are longer than in a step that runs without a stop, and the gap may be negative.
 """
@@ -8,29 +9,37 @@ awaited after every part, so parts are longer than in a step that runs without a
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from algoprog.bench.ways import Sample, Way
-from algoprog.config import LstmConfig, RunConfig
+from algoprog.bench.spread import median_interval, quantile
+from algoprog.bench.ways import LoopWay, Sample, Way
+from algoprog.config import BudgetConfig, LstmConfig, RunConfig
 from algoprog.data.order import make_order
 from algoprog.data.store import TokenStore
 from algoprog.kernels import select
 from algoprog.models import build_model
+from algoprog.training.device_data import DeviceTokens
 from algoprog.training.engines import Engine
+from algoprog.training.loop import Run
 from algoprog.training.optim import build_optimizer, clip_gradients
+from algoprog.training.warm import Programs
 
 PARTS = ("gather", "forward", "head", "backward", "optimiser")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DRAWN_STEPS = 50
 
 
 class BareStep:
     """The loop's step without the loop: no metrics, no schedule, no flags. Calling it trains one step."""
 
     def __init__(self, config: RunConfig, store: TokenStore, engine: Engine, kernels: str = "auto") -> None:
-        self.config, self.store, self.device = config, store, engine.place.device
+        self.config, self.device = config, engine.place.device
+        self.tokens = DeviceTokens(store.train, config.model.context, DRAWN_STEPS * config.batch, self.device)
         operations = select(kernels, self.device, DTYPES[config.precision])
         self.model = build_model(config.model, config.seed, DTYPES[config.precision], operations).to(self.device)
         self.optimizer = build_optimizer(config.optim, self.model, operations)
@@ -47,11 +56,12 @@ class BareStep:
         self._update()
 
     def _gather(self) -> tuple[Tensor, Tensor]:
-        inputs, targets = (
-            torch.from_numpy(array).to(self.device) for array in self.order.batch(self.store.train, self.done)
-        )
+        at = self.done % DRAWN_STEPS
+        if at == 0:
+            starts = self.tokens.locate(self.order.windows_of(self.done, DRAWN_STEPS, 0, 1))
+            self.starts = torch.from_numpy(starts).to(self.device)
         self.done += 1
-        return inputs, targets
+        return self.tokens.rows(self.starts[at])
 
     def _update(self) -> None:
         clip_gradients(self.config.optim, self.optimizer, self.model)
@@ -118,18 +128,66 @@ def time_parts(step: BareStep, loop: Way, rounds: int, steps: int = 3) -> dict[s
     return least
 
 
-def loop_overhead(step: BareStep, loop: Way, rounds: int, steps: int = 10, enough: float = 0.0) -> float:
-    """CPU seconds of the loop's step over those of the bare step, less one; the least of each over the rounds.
+@dataclass(frozen=True)
+class Overhead:
+    """What the loop adds to its steps, as a fraction: median of the rounds, and the interval for that median
+    (:func:`~algoprog.bench.spread.median_interval`), None with fewer than six rounds."""
 
-    Stops early once it is below ``enough``. CPU seconds do not count what other processes take.
+    median: float
+    interval: tuple[float, float] | None
+    rounds: int
+
+
+def loop_overhead(loop: LoopWay, rounds: int, steps: int = 10) -> Overhead:
+    """CPU seconds of the loop outside of what a bare step does, over those inside of it, in ``rounds`` rounds of ``steps``.
+
+    Inside are drawing and reading the batch, calling the model, the backward pass, clipping and the update. Both are taken
+    from the same steps: on a busy machine, where steps of the loop and bare ones in turn differ by a tenth either way, a
+    ratio of neighbours within a step still has a narrow interval. A report follows every ``steps`` steps, as often as in any
+    run.
     """
-    bare, whole = float("inf"), float("inf")
-    for _ in range(rounds):
-        bare = min(bare, seconds_of(step, steps)[1] / steps)
-        whole = min(whole, _per_step(loop.run(steps))[1])
-        if whole / bare - 1.0 < enough:
-            break
-    return whole / bare - 1.0
+    run = _endless_run(loop, rounds + 1, steps)
+    inside = _time_inside(run)
+    ratios = []
+    for number in range(rounds + 1):
+        until, began, before = run.step.done + steps, time.process_time(), inside[0]
+        while run.step.done < until and run.launch():
+            run.collect()
+        work = inside[0] - before
+        if number > 0:  # the first steps make what later ones only use
+            ratios.append((time.process_time() - began) / work - 1.0)
+    return Overhead(quantile(ratios, 0.5), median_interval(ratios), rounds)
+
+
+def _endless_run(loop: LoopWay, intervals: int, steps: int) -> Run:
+    """A run of at least so many intervals of ``steps`` steps: a run reports a hundred times, or every step."""
+    tokens = steps * max(intervals, 100) * loop.config.batch * loop.config.model.context
+    config = loop.config.model_copy(update={"budget": BudgetConfig(tokens=tokens)})
+    return Run(config, Programs(loop.store, loop.engine, loop.kernels, loop.execution))
+
+
+def _time_inside(run: Run) -> list[float]:
+    """From now on the first entry grows by the CPU seconds of all that a bare step does, too."""
+    spent = [0.0]
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            began = time.process_time()
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent[0] += time.process_time() - began
+
+        return wrapper
+
+    step = run.step
+    calls: tuple[tuple[object, str], ...] = (
+        (step.order, "windows_of"), (step.inputs.tokens, "locate"), (step.inputs.tokens, "rows"), (step, "call"),
+        (run.engine, "backward"), (step, "clip"), (run.engine, "update"),
+    )  # fmt: skip
+    for owner, name in calls:
+        setattr(owner, name, timed(getattr(owner, name)))
+    return spent
 
 
 def seconds_of(step: BareStep, steps: int) -> tuple[float, float]:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algoprog.report.chain import chain_at, shares_told, step_names
 from algoprog.report.record import Record, dig
 from algoprog.report.style import PLOTLY_SYMBOLS, looks
 from algoprog.scaling import Analysis, FrontierFit, InputError, final_frontier, final_points, fit_frontiers, load_runs
 from algoprog.scaling.ceg import gain_at_loss
+from algoprog.scaling.decomposition.estimate import Estimate
 from algoprog.scaling.intervals.bootstrap import Bootstrap, bootstrap, percentiles
 from algoprog.scaling.laws import FloatArray
 from algoprog.scaling.search import Status
@@ -30,7 +32,8 @@ E_VALUES, HIGHEST_E = 9, 0.95  # E from 0 to this part of the lowest loss: neare
 LOSSES = 25
 BAND_POINTS = 24
 BEFORE, AFTER = 0.25, 1.0  # decades drawn before the first and after the last point of a law, as in the printed figure
-UNUSABLE = (Status.TOO_FEW, Status.ABNORMAL, Status.DID_NOT_MOVE)
+# An architecture with too few points has no law; those of the others are as good as without it.
+UNUSABLE = (Status.ABNORMAL, Status.DID_NOT_MOVE)
 
 Json = dict[str, Any]
 Pairs = Sequence[tuple[str, str]]
@@ -47,8 +50,20 @@ class Counted:
     boot: Bootstrap
 
 
-def explorer(folder: Path, analysis: Analysis, record: Record, draws: int = DRAWS) -> Json:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What every setting answers: ``archs`` with laws, ``pairs`` with gains at ``losses``, a ``chain`` with its steps."""
+
+    archs: list[str]
+    pairs: Pairs
+    losses: FloatArray
+    chain: tuple[str, ...]
+
+
+def explorer(folder: Path, analysis: Analysis, record: Record, draws: int = DRAWS, chain: Sequence[str] = ()) -> Json:
     """What the chart needs, as JSON: runs, thresholds of the loss, and per convention and E laws, gains and their bands.
+
+    ``chain``: architectures from old to new whose gain is divided among the steps at every threshold.
 
     ``draws`` at most are made per setting. A convention in which these runs have no law is listed in ``skipped`` with the
     reason. Numbers have six digits; infinities are ``"inf"`` and ``"-inf"``, what does not exist is null.
@@ -64,12 +79,15 @@ def explorer(folder: Path, analysis: Analysis, record: Record, draws: int = DRAW
     archs = list(looks(analysis.points["arch"]))
     losses = _thresholds(analysis)
     pairs = [(pair.a, pair.b) for pair in analysis.gains]
+    asked = Asked(archs, pairs, losses, tuple(chain) if set(chain) <= set(analysis.fit.laws) else ())
     return {
         "archs": [_arch(arch, analysis) for arch in archs],
         "runs": _runs(analysis.points, archs),
         "losses": [_number(loss) for loss in losses],
         "pairs": [[archs.index(a), archs.index(b)] for a, b in pairs],
-        "conventions": [_convention(one, _names(analysis.points), archs, pairs, losses, draws) for one in counted],
+        "chain": [archs.index(arch) for arch in asked.chain],
+        "steps": list(step_names(asked.chain)),
+        "conventions": [_convention(one, _names(analysis.points), asked, draws) for one in counted],
         "skipped": skipped,
         "level": analysis.boot.level,
         "draws": [analysis.boot.draws, draws],
@@ -122,11 +140,11 @@ def _names(points: pd.DataFrame) -> list[str]:
     return [str(run) for run in points["run"]]
 
 
-def _convention(one: Counted, runs: list[str], archs: list[str], pairs: Pairs, losses: FloatArray, draws: int) -> Json:
+def _convention(one: Counted, runs: list[str], asked: Asked, draws: int) -> Json:
     work = dict(zip(_names(one.points), one.points["flops"], strict=True))
     chosen = set(_names(one.frontier))
-    free = _setting(one.fit, one.boot, archs, pairs, losses) | {"fixed": False}
-    held = [_held(one, value, archs, pairs, losses, draws) for value in _values_of_e(one.points)]
+    free = _setting(one.fit, one.boot, asked) | {"fixed": False}
+    held = [_held(one, value, asked, draws) for value in _values_of_e(one.points)]
     return {
         "name": one.name,
         "flops": [_number(work[run]) for run in runs],
@@ -141,23 +159,25 @@ def _values_of_e(points: pd.DataFrame) -> list[float]:
     return [float(f"{value:.3g}") for value in np.linspace(0.0, top, E_VALUES)]
 
 
-def _held(one: Counted, value: float, archs: list[str], pairs: Pairs, losses: FloatArray, draws: int) -> Json | None:
+def _held(one: Counted, value: float, asked: Asked, draws: int) -> Json | None:
     """The setting with E held at ``value``, with the objective of the fit that estimates it: what varies is E alone."""
     objective: Any = {"loss": "squared"} if math.isinf(one.fit.knee) else {"loss": "huber", "knee": one.fit.knee}
     fit = fit_frontiers(one.frontier, value, **objective)
     if not fit.laws or fit.status in UNUSABLE:
         return None
     boot = bootstrap(one.points, value, draws, fit=fit)
-    return _setting(fit, boot, archs, pairs, losses) | {"fixed": True}
+    return _setting(fit, boot, asked) | {"fixed": True}
 
 
-def _setting(fit: FrontierFit, boot: Bootstrap, archs: list[str], pairs: Pairs, losses: FloatArray) -> Json:
-    known = [(a, b) for a, b in pairs if a in fit.laws and b in fit.laws]
+def _setting(fit: FrontierFit, boot: Bootstrap, asked: Asked) -> Json:
+    known = [(a, b) for a, b in asked.pairs if a in fit.laws and b in fit.laws]
+    divided = asked.chain if set(asked.chain) <= set(fit.laws) else ()
     return {
         "E": _number(fit.E),
         "E_interval": _ends(percentiles(boot.E[~np.isnan(boot.E)], boot.level)) if boot.archs else None,
-        "laws": [_law(fit, boot, arch) if arch in fit.laws else None for arch in archs],
-        "pairs": [_pair(fit, boot, pair, losses) if pair in known else None for pair in pairs],
+        "laws": [_law(fit, boot, arch) if arch in fit.laws else None for arch in asked.archs],
+        "pairs": [_pair(fit, boot, pair, asked.losses) if pair in known else None for pair in asked.pairs],
+        "chain": [_chain(fit, boot, divided, float(loss)) for loss in asked.losses] if divided else [],
         "unstable": boot.unstable,
     }
 
@@ -200,6 +220,28 @@ def _gain(fit: FrontierFit, boot: Bootstrap, pair: tuple[str, str], loss: float)
         return None  # neither law ever reaches it
     gain = gain_at_loss(fit, *pair, loss, boot=boot)
     return [*_estimate(gain.gain, gain.interval), gain.in_range]
+
+
+def _chain(fit: FrontierFit, boot: Bootstrap, stages: Sequence[str], loss: float) -> Json | None:
+    """The steps where the last stage spends what its law needs for ``loss``: factors, and shares where there is a gain."""
+    if loss <= fit.E:
+        return None
+    flops = fit.laws[stages[-1]].compute(loss)
+    if not math.isfinite(flops):
+        return None
+    found = chain_at(fit, boot, stages, flops)
+    told = shares_told(found.total)
+    return {
+        "flops": _number(flops),
+        "total": _ended(found.total),
+        "factors": [_ended(found.factors[name]) for name in step_names(stages)],
+        "shares": [_ended(found.shares[name]) for name in step_names(stages)] if told else None,
+        "in_range": found.in_range,
+    }
+
+
+def _ended(one: Estimate) -> list[Any]:
+    return _estimate(one.value, one.interval)
 
 
 def _estimate(value: float, interval: tuple[float, float] | None) -> list[Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from algoprog.report.answers import Answers
 from algoprog.report.figure_gain import gain_grid
 from algoprog.report.figure_rates import shown_of
+from algoprog.report.figures_answers import answer_rows
 from algoprog.report.searches import Extras
 from algoprog.scaling import Analysis, gain_function
 from algoprog.scaling.ceg import law_gain
@@ -17,17 +19,17 @@ from algoprog.scaling.intervals.profile import profile_irreducible
 Rows = Iterator[dict[str, Any]]
 
 
-def figure_tables(analysis: Analysis, extras: Extras, baselines: Mapping[str, float]) -> dict[str, str]:
+def figure_tables(analysis: Analysis, extras: Extras, found: Answers, baselines: Mapping[str, float]) -> dict[str, str]:
     """CSV text by the name of the figure; figures that are not drawn may have an empty one.
 
     The training curves behind the loss figure are left out: they are a table of their own, far larger than the rest.
     """
-    tables = {
+    tables: dict[str, Iterable[dict[str, Any]]] = {
         "loss": _loss(analysis, baselines), "gain": _gain(analysis), "exponents": _exponents(analysis),
         "profile": _profile(analysis), "sensitivity": _sensitivity(analysis), "predictions": _predictions(extras),
         "rates": _rates(extras), "ablations": _ablations(extras),
     }  # fmt: skip
-    return {name: _csv(list(rows)) for name, rows in tables.items()}
+    return {name: _csv(list(rows)) for name, rows in (tables | answer_rows(found)).items()}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,9 +1,9 @@
-"""One recipe against several references over the years: the rate of progress depends on what it is measured against."""
+"""One recipe against several references, over the years or over compute: progress depends on what it is measured against."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from algoprog.report.style import (
     SKY,
     VERMILLION,
     drawing,
+    flops_axis,
     new_figure,
     power_of_ten,
     ratio_axis,
@@ -35,26 +36,29 @@ PLAIN = 2e5  # gains up to here are labelled in full
 STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 
 
-def reference_figure(found: Decomposition) -> Figure:
-    """Left by the study's arithmetic, right composed: the gain over the years, a line and a band per reference.
+Clock = Literal["year", "decade of compute"]
+Inside = Mapping[str, Sequence[bool]]
 
-    The key says the growth per year in the last year, as a log rate. Raises InputError if the decomposition has no references.
+
+def reference_figure(found: Decomposition, clock: Clock = "year", inside: Inside | None = None) -> Figure:
+    """Left by the study's arithmetic, right composed, one panel where both agree: the gain, a line and a band per reference.
+
+    ``clock``: what the years of ``found`` are; a decade of compute: log10 of the FLOPs of the recipe. ``inside``: by reference
+    which points lie inside the data, the others are hollow. The key says the growth per unit of the clock at its end, as
+    a log rate. Raises InputError if the decomposition has no references.
     """
     references = found.references
     if references is None:
         raise InputError("no references to draw", got=found.plan.name, expected="a group reference_dependence")
     with drawing():
+        names, kinds = list(references.rows), _kinds(list(references.rows.values()))
         figure = new_figure(4.2)
-        panels = figure.subplots(1, 2, sharey=True)
-        names = list(references.rows)
-        for axes, title, kind in zip(
-            panels, ("every factor at one compute", "composed"), ("study", "composed"), strict=True
-        ):
+        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for axes, (kind, title) in zip(panels, kinds.items(), strict=True):
             for number, name in enumerate(names):
-                _line(axes, references.rows[name], kind, number)
+                _line(axes, references.rows[name], kind, number, clock, None if inside is None else inside[name])
             axes.set_title(title)
-            axes.set_xlabel("year")
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+            _clock_axis(axes, references.rows[names[0]], clock)
             labels = [_label(name, references.rows[name][-1], kind) for name in names]
             axes.legend(_keys(len(names)), labels, loc="upper left", bbox_to_anchor=(-0.05, -0.18))
         low, high = _height(list(references.rows.values()))
@@ -62,21 +66,47 @@ def reference_figure(found: Decomposition) -> Figure:
         if high > PLAIN:
             panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value) + "×"))
         panels[0].set_ylabel("gain over the reference")
-        last = next(iter(references.rows.values()))[-1].year
-        bands = f"bands {percent(found.level)}" if _has_bands(list(references.rows.values())) else found.method
-        figure.suptitle(
-            f"{references.recipe}, invariant gain {digits(references.gain, 2)}×; key: log growth per year in {last:g}; {bands}",
-            fontsize=9,
-        )
+        figure.suptitle(_caption(found, clock), fontsize=9)
         return figure
+
+
+def _kinds(rows: Sequence[Sequence[AgainstReference]]) -> dict[str, str]:
+    """Titles of the arithmetics; both are one where there is no invariant gain and no policy."""
+    same = all(row.study == row.composed for part in rows for row in part)
+    return {"composed": "gain over each reference"} if same else {
+        "study": "every factor at one compute", "composed": "composed",
+    }  # fmt: skip
+
+
+def _caption(found: Decomposition, clock: Clock) -> str:
+    references = found.references
+    assert references is not None
+    rows = list(references.rows.values())
+    bands = f"bands {percent(found.level)}" if _has_bands(rows) else found.method
+    if clock != "year":
+        return f"{references.recipe} against each reference; key: log growth per decade at the right end; {bands}"
+    told = "" if len(_kinds(rows)) == 1 else f", invariant gain {digits(references.gain, 2)}×"
+    return f"{references.recipe}{told}; key: log growth per year in {rows[0][-1].year:g}; {bands}"
+
+
+def _clock_axis(axes: Axes, rows: Sequence[AgainstReference], clock: Clock) -> None:
+    if clock == "year":
+        axes.set_xlabel("year")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        return
+    margin = (rows[-1].flops / rows[0].flops) ** 0.03
+    flops_axis(axes, rows[0].flops / margin, rows[-1].flops * margin)
+    axes.set_xlabel("training compute of the recipe (FLOPs)")
 
 
 def _of(row: AgainstReference, kind: str) -> YearGain:
     return row.study if kind == "study" else row.composed
 
 
-def _line(axes: Axes, rows: Sequence[AgainstReference], kind: str, number: int) -> None:
-    years = np.array([row.year for row in rows])
+def _line(
+    axes: Axes, rows: Sequence[AgainstReference], kind: str, number: int, clock: Clock, inside: Sequence[bool] | None
+) -> None:
+    years = np.array([row.year if clock == "year" else row.flops for row in rows])
     points = [_of(row, kind).gain for row in rows]
     colour = LINE_COLOURS[number % len(LINE_COLOURS)]
     ends = [point.interval for point in points]
@@ -90,8 +120,15 @@ def _line(axes: Axes, rows: Sequence[AgainstReference], kind: str, number: int) 
         linestyle=STYLES[number % len(STYLES)],
         marker=MARKERS[number % len(MARKERS)],
         markersize=4,
+        markevery=None if inside is None else [i for i, yes in enumerate(inside) if yes],
         gid="reference",
     )
+    outside = [] if inside is None else [i for i, yes in enumerate(inside) if not yes]
+    if outside:
+        axes.plot(
+            years[outside], [points[i].value for i in outside], color=colour, linestyle="none", markerfacecolor="white",
+            marker=MARKERS[number % len(MARKERS)], markersize=4, gid="extrapolated",
+        )  # fmt: skip
     axes.margins(x=0.03)
 
 

@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 
 from algoprog.config import InputError
 from algoprog.report import summary
+from algoprog.report.answers import answers, declared_chain
 from algoprog.report.explore import explorer
 from algoprog.report.figure_ablations import ablations_figure
 from algoprog.report.figure_data import figure_tables
 from algoprog.report.figure_predictions import predictions_figure
 from algoprog.report.figure_rates import rates_figure
 from algoprog.report.figures import render_pdf, render_png, render_svg
+from algoprog.report.figures_answers import PER_ARCH, answer_figures
 from algoprog.report.figures_fit import analysis_figures
 from algoprog.report.growth import Growth, all_growth
 from algoprog.report.record import Record, read_record
@@ -32,7 +34,10 @@ from algoprog.scaling.commands import gain_json, law_json, plain
 from algoprog.scaling.study_sources import sources_json
 
 FOLDER, PAGE = "report", "index.html"
-FIGURES = ("loss", "gain", "exponents", "profile", "sensitivity", "predictions", "rates", "ablations")
+FIGURES = (
+    "loss", "gain", "exponents", "profile", "sensitivity", "predictions", "rates", "ablations", "interactions", "waterfall",
+    "reference",
+)  # fmt: skip
 
 Pairs = list[tuple[str, str]]
 
@@ -94,13 +99,16 @@ def write_report(folder: Path, draws: int = 1000, reload: float | None = None) -
     record = read_record(folder)
     analysis, dropped = _analyse(folder, record, draws)
     found = extras(analysis, record)
+    asked = answers(folder, analysis, record, draws)
     notes = tuple(summary.notes(analysis, record, dropped))
     drawn = analysis_figures(analysis, record.curves, record.baselines) | _extra_figures(analysis, record, found)
+    drawn |= answer_figures(asked)
     images = {name: render_png(figure) for name, figure in drawn.items()}
     drawings = {name: render_svg(figure) for name, figure in drawn.items()}
-    tables = figure_tables(analysis, found, record.baselines)
-    explore = explorer(folder, analysis, record, draws) if analysis.laws else None
-    html = render(View(analysis, record, found, notes, images, drawings, tables, explore, reload))
+    tables = figure_tables(analysis, found, asked, record.baselines)
+    chain = declared_chain(record.meta)
+    explore = explorer(folder, analysis, record, draws, chain.stages if chain else ()) if analysis.laws else None
+    html = render(View(analysis, record, found, asked, notes, images, drawings, tables, explore, reload))
     out = folder / FOLDER
     try:
         paths = _write_figures(out / "figures", drawn, images)
@@ -136,15 +144,15 @@ def _analyse(folder: Path, record: Record, draws: int) -> tuple[Analysis, Pairs]
 
 def _write_figures(folder: Path, drawn: dict[str, Figure], images: dict[str, bytes]) -> tuple[Path, ...]:
     paths = []
-    for name in FIGURES:
+    for name, figure in drawn.items():
         png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
-        if name in drawn:
-            _write_whole(png, images[name])
-            _write_whole(pdf, render_pdf(drawn[name]))
-            paths += [png, pdf]
-        else:
-            png.unlink(missing_ok=True)
-            pdf.unlink(missing_ok=True)
+        _write_whole(png, images[name])
+        _write_whole(pdf, render_pdf(figure))
+        paths += [png, pdf]
+    for path in folder.glob("*.p*"):
+        ours = path.stem in FIGURES or path.stem.startswith(tuple(f"{kind}-" for kind in PER_ARCH))
+        if ours and path.suffix in (".png", ".pdf") and path.stem not in drawn:
+            path.unlink(missing_ok=True)
     return tuple(paths)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from algoprog.report import content, content_extras, summary, throughput
+from algoprog.report import content, content_answers, content_extras, summary, throughput
+from algoprog.report.answers import Answers
 from algoprog.report.explore import embedded
 from algoprog.report.figure_rates import shown_of
+from algoprog.report.figures_answers import drawn_tests
 from algoprog.report.numbers import listed, percent
 from algoprog.report.provenance import facts
 from algoprog.report.record import Record, dig
@@ -31,6 +33,7 @@ class View:
     analysis: Analysis
     record: Record
     extras: Extras
+    answers: Answers
     notes: tuple[str, ...]
     images: Mapping[str, bytes]
     drawings: Mapping[str, bytes]
@@ -51,7 +54,8 @@ def render(view: View) -> str:
     )
     scripts = page_scripts(view.explore is not None)
     template = environment.get_template("report.html.j2")
-    return template.render(**_texts(view), **_tables(view), **_figures(view), **_explorer(view), scripts=scripts)
+    parts = _texts(view) | _tables(view) | _answers(view) | _figures(view) | _explorer(view)
+    return template.render(**parts, scripts=scripts)
 
 
 def _texts(view: View) -> dict[str, Any]:
@@ -92,6 +96,32 @@ def _tables(view: View) -> dict[str, Any]:
     }
 
 
+def _answers(view: View) -> dict[str, Any]:
+    """Sections of what was asked of the sweep, and of the tests of its laws."""
+    found = view.answers
+    look = looks(view.analysis.points["arch"], (run["arch"] for run in view.record.runs))
+    factorial, chain = found.factorial, found.chain
+    return {
+        "interactions": content_answers.interactions_table(factorial) if factorial else None,
+        "interactions_told": content_answers.interactions_sentence(factorial) if factorial else "",
+        "interactions_method": (factorial.conversion, factorial.method) if factorial else ("", ""),
+        "interactions_warnings": factorial.warnings if factorial else (),
+        "interactions_problem": found.factorial_problem,
+        "breaks": content_answers.breaks_table(found.laws, look) if found.laws else None,
+        "untested": content_answers.untested_sentence(found.laws),
+        "breaks_told": content_answers.breaks_sentences(found.laws),
+        "breaks_method": content_answers.breaks_method(found.laws),
+        "breaks_drawn": [(one.arch, names) for names, one in drawn_tests(found.laws)],
+        "beyond": content_answers.beyond_sentences(found),
+        "decomposition": content_answers.chain_table(chain) if chain else None,
+        "decomposition_told": content_answers.chain_sentence(chain) if chain else "",
+        "decomposition_method": chain.found.method if chain else "",
+        "decomposition_problem": found.chain_problem,
+        "references": content_answers.references_table(chain) if chain else None,
+        "references_over": "calendar time" if chain and chain.timed else "compute",
+    }
+
+
 def _figures(view: View) -> dict[str, Any]:
     shown, optima = len(shown_of(view.extras.optima)), len(view.extras.optima)
     return {
@@ -115,9 +145,10 @@ def _url(kind: str, content: bytes) -> str:
 
 def _explorer(view: View) -> dict[str, Any]:
     if view.explore is None:
-        return {"explorer": None, "explorer_draws": (0, 0), "skipped": []}
+        return {"explorer": None, "explorer_draws": (0, 0), "skipped": [], "chain": []}
     found = view.explore
-    return {"explorer": embedded(found), "explorer_draws": found["draws"], "skipped": found["skipped"]}
+    told = {"explorer_draws": found["draws"], "skipped": found["skipped"], "chain": found["chain"]}
+    return {"explorer": embedded(found), **told}
 
 
 def _alternatives(view: View) -> dict[str, str]:
@@ -140,4 +171,23 @@ def _alternatives(view: View) -> dict[str, str]:
         "predictions": "Predicted intervals and measured losses of every larger budget, as in the table of predictions.",
         "rates": "Final loss over peak learning rate, one panel per search, as in the table of searches.",
         "ablations": "Gain of the common new architecture over each ablation with its interval, as in the table of ablations.",
+        **_answer_alternatives(view.answers),
     }
+
+
+def _answer_alternatives(found: Answers) -> dict[str, str]:
+    told = {
+        "interactions": "Effects and interactions as gains with intervals, and the product of single changes beside the "
+        "measured joint gain, as in the table of interactions.",
+        "waterfall": "One bar per step of the chain with its interval, each from where the one before ends, as in the table of "
+        "the decomposition.",
+        "reference": "The gain of the newest architecture over every older one, with bands, as in the table of references.",
+    }
+    for (broken, tested), one in drawn_tests(found.laws):
+        told[broken] = (
+            f"Frontier of {one.arch} with one law and with two pieces, residuals, and F of a break by its position."
+        )
+        told[tested] = (
+            f"Errors of predictions of {one.arch} from several cuts, their running sum, and the span of every cut."
+        )
+    return told

@@ -17,6 +17,9 @@ A sweep file::
         seed: [0, 1]                       # optional
         settings: {model: {depth: 2}}      # optional overrides for this grid
 
+``compare``, ``predict_from``, ``interactions`` and ``decompose`` say what the report answers: see :class:`SweepConfig` and
+:mod:`algoprog.sweep.questions`.
+
 A file with ``sizes`` holds several plans of one experiment: ``sizes: {cpu: {grids: ...}, gpu: {grids: ...}}``. The keys of the
 size that is asked for are merged over the rest of the file, and its name is ``NAME-SIZE``.
 """
@@ -30,8 +33,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from algoprog.config import BudgetConfig, Count, DataConfig, Frozen, InputError, Positive, parse, read_yaml, unknown_key
-from algoprog.recipes import CONFIGS, LrLaw, merge
+from algoprog.recipes import CONFIGS, LrLaw, label_of, merge, resolve
 from algoprog.sweep.lr_search import LrSearch
+from algoprog.sweep.questions import Chain, Interactions, as_chain, missing_level
 from algoprog.sweep.tuner import Tuning
 
 DEFAULT_SIZE = "cpu"
@@ -92,7 +96,8 @@ class SweepConfig(Frozen):
     """A named plan of runs on one corpus and tokenizer. ``compare`` lists pairs [old, new] for which gains are reported.
 
     ``predict_from``: runs of at least so many FLOPs wait until all smaller ones have ended and their losses have been
-    predicted from these; the predictions are stored before the first of them starts.
+    predicted from these; the predictions are stored before the first of them starts. ``interactions``: the runs are a
+    factorial experiment. ``decompose``: architectures from old to new whose gains are divided among the steps.
     """
 
     name: str
@@ -103,6 +108,8 @@ class SweepConfig(Frozen):
     grids: list[Grid] = Field(min_length=1)
     compare: list[tuple[str, str]] = []
     predict_from: Count | None = None
+    interactions: Interactions | None = None
+    decompose: Annotated[Chain | None, BeforeValidator(as_chain)] = None
 
 
 def shipped_sweeps() -> list[str]:
@@ -114,7 +121,8 @@ def load_sweep(path: str | Path, size: str | None = None) -> SweepConfig:
     """Read a sweep file, or a shipped one by name (``configs/sweep/NAME.yaml``), at ``size`` (default cpu) if it has sizes.
 
     Raises:
-        InputError: the file is missing or malformed, has no such size, or a key is unknown (the nearest one is named).
+        InputError: the file is missing or malformed, has no such size, a key is unknown (the nearest one is named), or
+            ``interactions`` and ``decompose`` name what no run is.
     """
     if str(path) in shipped_sweeps():
         path = CONFIGS / "sweep" / f"{path}.yaml"
@@ -125,7 +133,40 @@ def load_sweep(path: str | Path, size: str | None = None) -> SweepConfig:
         values = _at_size(values, size or DEFAULT_SIZE, path)
     elif size is not None:
         raise InputError("this sweep has no sizes", where=path, got=f"--size {size}", remedy="leave --size out")
-    return parse(SweepConfig, values, path)
+    sweep = parse(SweepConfig, values, path)
+    _check_questions(sweep, path)
+    return sweep
+
+
+def _check_questions(sweep: SweepConfig, path: str | Path) -> None:
+    """What is asked about must be among the runs."""
+    asked = [] if sweep.interactions is None else [("interactions: law_arch", [sweep.interactions.law_arch])]
+    asked += [] if sweep.decompose is None else [("decompose", sweep.decompose.stages)]
+    known = sorted({label_of(label) for grid in sweep.grids for label in grid.arch})
+    for key, archs in asked:
+        for arch in archs:
+            if arch not in known:
+                raise unknown_key(arch, known, where=f"{path}: {key}", kind="architecture")
+    if sweep.interactions is not None:
+        lacking = missing_level(sweep.interactions.factors, _configs(sweep, path))
+        if lacking is not None:
+            raise InputError(lacking, where=f"{path}: interactions")
+
+
+def _configs(sweep: SweepConfig, path: str | Path) -> list[dict[str, Any]]:
+    """The config of one run of every architecture in every grid, as plain mappings."""
+    found = []
+    for number, grid in enumerate(sweep.grids, 1):
+        for label in grid.arch:
+            variant = sweep.variants.get(label)
+            own = {} if variant is None else variant.settings
+            run = resolve(
+                label if variant is None else variant.arch, grid.width[0], grid.budgets()[0],
+                data=sweep.data.model_dump(exclude_unset=True), where=f"{path}: grid {number}",
+                overrides=merge(merge(sweep.settings, own), grid.settings),
+            )  # fmt: skip
+            found.append(run.model_dump(mode="json"))
+    return found
 
 
 def _at_size(values: Mapping[str, Any], size: str, path: str | Path) -> dict[str, Any]:

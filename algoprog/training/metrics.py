@@ -28,7 +28,7 @@ class MetricBuffer:
 
     def record(self, loss: Tensor, grad_norm: Tensor, at: Tensor) -> None:
         """Keep two scalars in row ``at`` [1] int64, a counter on the device."""
-        self._rows.index_copy_(0, at, torch.stack((loss.double(), grad_norm.double()))[None])
+        self._rows.index_copy_(0, at, torch.stack((loss, grad_norm)).double()[None])
 
     def drain(self, steps: int, numbers: Sequence[float]) -> Drained:
         """Average the first ``steps`` rows over ranks and read them; ``numbers`` are added up over ranks on the way."""

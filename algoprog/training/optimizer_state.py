@@ -52,6 +52,16 @@ def load_named_state(model: nn.Module, optimizer: torch.optim.Optimizer, tensors
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+@torch.no_grad()
+def rest(optimizer: torch.optim.Optimizer) -> None:
+    """Make it as if it had taken no step, in the tensors that it has: every optimiser of ours starts from zeros."""
+    optimizer.zero_grad()
+    for entry in optimizer.state.values():
+        for value in entry.values():
+            if isinstance(value, Tensor):
+                value.zero_()
+
+
 def _names_in_order(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     """The name of each parameter of ``optimizer`` in the order of its groups, which numbers the entries of its state dict."""
     names = {parameter: name for name, parameter in model.named_parameters()}

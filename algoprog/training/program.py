@@ -102,8 +102,7 @@ class Program:
         """A run of ``steps`` steps starts from the initial weights of its seed."""
         if not self._fresh:
             fresh = build_model(config.model, config.seed, self._dtype, self.operations)
-            self.model.load_state_dict(fresh.state_dict())
-            _rest(self.optimizer)
+            self.engine.restart(self.model, self.optimizer, fresh.state_dict())
         self.runs, self._fresh = self.runs + 1, False
         self.step.begin(config, order, steps)
 
@@ -154,16 +153,6 @@ def _operations(kernels: str, device: torch.device, dtype: torch.dtype) -> Opera
         return select(kernels, device, dtype)
     except Unavailable as problem:
         raise InputError(str(problem), where="--kernels") from None
-
-
-@torch.no_grad()
-def _rest(optimizer: torch.optim.Optimizer) -> None:
-    """The optimiser as if it had taken no step: every optimiser of ours starts from zeros."""
-    optimizer.zero_grad()
-    for entry in optimizer.state.values():
-        for value in entry.values():
-            if isinstance(value, Tensor):
-                value.zero_()
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from algoprog.config import RunConfig
 from algoprog.data.order import Order
@@ -83,6 +83,10 @@ class TrainingStep:
         rates = [self.config.optim.lr * factor for factor in self.factors[self.done : self.done + steps]]
         self.inputs.load(self.config, self.order, rates, self.done)
 
+    def clip(self) -> Tensor:
+        """See :func:`~algoprog.training.optim.clip_gradients`."""
+        return clip_gradients(self.config.optim, self.optimizer, self.model)
+
     def __call__(self) -> None:
         inputs, targets = self.inputs.batch()
         before = None if self.state is None else self.state.before(self.inputs.keep())
@@ -90,7 +94,7 @@ class TrainingStep:
         loss, after = forward_backward(self.call, self.engine, inputs, targets, before, masks_of_step, self.parts)
         norm = self.engine.grad_norm  # of an engine that clips by itself
         if norm is None:
-            norm = clip_gradients(self.config.optim, self.optimizer, self.model)
+            norm = self.clip()
         if self.rate is None:
             set_lr(self.optimizer, self.config.optim.lr * self.factors[self.done])
         else:

@@ -7,7 +7,6 @@ be held against the truth. Units: compute in training FLOPs, loss in nats per to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -110,12 +109,6 @@ def sigma() -> float:
     """sd of ln L between runs of one design, with the example's ``q = 1`` at any loss."""
     assert math.isclose(NOISE.q, 1.0)
     return NOISE.s0 / 3.0
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def yes(value: bool) -> str:

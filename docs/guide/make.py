@@ -6,11 +6,13 @@ With ``--page`` it also makes every figure and every table of measuring-progress
 from __future__ import annotations
 
 import argparse
-import re
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of pages.py
 import figures
+import pages
 from blocks import BLOCKS
 from example import write_tables
 
@@ -19,22 +21,9 @@ PAGE = HERE / "measuring-progress.md"
 FIGURES = HERE / "figures"
 
 
-def block(name: str) -> re.Pattern[str]:
-    """A block with its markers; its text is the group ``text``."""
-    return re.compile(rf"(?P<begin><!-- made: {name} -->\n)(?P<text>.*?)\n?(?P<end><!-- end of {name} -->)", re.DOTALL)
-
-
 def write_page(page: Path) -> None:
     """Replace every block of ``page``. Raises ValueError for a block without a place or with several."""
-    text = page.read_text(encoding="utf-8")
-    for name in BLOCKS:
-        places = len(block(name).findall(text))
-        if places != 1:
-            raise ValueError(f"block {name} has {places} places in {page.name}, expected one")
-    for name, make in BLOCKS.items():
-        made = make()
-        text = block(name).sub(lambda found, made=made: f"{found['begin']}{made}\n{found['end']}", text)  # type: ignore[misc]
-    page.write_text(text, encoding="utf-8")
+    pages.write_blocks(page, BLOCKS)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from example import COMPUTES, PAIRS, TRUTH, example, gain, held, table, true_gain, yes
+from example import COMPUTES, PAIRS, TRUTH, example, gain, held, true_gain, yes
+from pages import table
 
 from algoprog.config import read_yaml
 from algoprog.recipes import CONFIGS

@@ -11,11 +11,11 @@ from example import (
     example,
     held,
     rows_as_runs,
-    table,
     true_gain,
     with_unfinished,
     yes,
 )
+from pages import table
 
 from algoprog.report.growth import growth
 from algoprog.report.numbers import digits, flops, with_interval

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from example import COMPUTES, DESIGN, DRAWS, SEED, TRUTH, example, gain, reducible, sigma, stalling, table
+from example import COMPUTES, DESIGN, DRAWS, SEED, TRUTH, example, gain, reducible, sigma, stalling
+from pages import table
 from scipy.special import fdtrc
 
 from algoprog.report.numbers import digits, flops

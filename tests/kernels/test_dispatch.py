@@ -76,7 +76,7 @@ def test_unknown_requests_are_errors(variable: bool, monkeypatch: pytest.MonkeyP
     if variable:
         monkeypatch.setenv("ALGOPROG_KERNELS", "fast")
     source = "ALGOPROG_KERNELS" if variable else "requested"
-    with pytest.raises(kernels.Unavailable, match=rf"expected auto, reference or fused, got 'fast' \({source}\)"):
+    with pytest.raises(kernels.Unavailable, match=rf"expected auto, reference, fused or cpu, got 'fast' \({source}\)"):
         kernels.select("auto" if variable else "fast", CPU, torch.float32)
 
 

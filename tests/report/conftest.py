@@ -218,3 +218,64 @@ def searched_report(searched: Path) -> Written:
         patch.setattr("algoprog.report.page.render_pdf", lambda figure: b"")
         patch.setattr("algoprog.report.explore.E_VALUES", 4)
         return write_report(searched, draws=100)
+
+
+LADDER = tuple(1e10 * 2.0**i for i in range(12))
+CHAIN = ("lstm", "retro", "modern")
+FACTORS = {"model.activation": ("gelu", "swiglu"), "model.norm_placement": ("post", "pre")}
+CELLS = {"gelu": ("gelu", "pre", 1.3), "post": ("swiglu", "post", 1.6), "both-old": ("gelu", "post", 1.7)}
+"""Levels of every cell besides modern, and how many times the compute of modern it needs for the same loss."""
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep that asks for interactions and for a decomposition, long enough to be tested for a break."""
+    folder = tmp_path_factory.mktemp("asked")
+    sweep = {
+        **META["sweep"],
+        "interactions": {"factors": FACTORS, "law_arch": "modern"},
+        "decompose": {"stages": list(CHAIN), "years": None, "compute": None},
+        "compare": [["lstm", "modern"]],
+    }
+    with open_for_driving(folder) as store:
+        store.set_meta({**META, "sweep": sweep})
+        rng = np.random.default_rng(5)
+        for arch in (*CHAIN, "<i>x</i>"):
+            for budget in LADDER:
+                _add_cell(store, f"{arch}-{budget:.2e}", arch, budget, 0, None, rng)
+        for arch, (_, _, factor) in CELLS.items():
+            for seed in (0, 1, 2):
+                # A cell that needs so many times the compute has the loss of modern at so many times less.
+                _add_cell(store, f"{arch}-{seed}", arch, LADDER[6], seed, _slower(factor), rng)
+        for seed in (1, 2):
+            _add_cell(store, f"modern-again-{seed}", "modern", LADDER[6], seed, None, rng)
+    return folder
+
+
+def _slower(factor: float) -> Callable[[float], float]:
+    return lambda flops: true_loss("modern", flops / factor)
+
+
+def _add_cell(
+    store: Store, name: str, arch: str, budget: float, seed: int, law: Callable[[float], float] | None, rng: Any
+) -> None:
+    levels = CELLS.get(arch, ("swiglu", "pre", 1.0) if arch == "modern" else ("none", "none", 1.0))
+    config = {"model": {"depth": 2, "activation": levels[0], "norm_placement": levels[1]}, "optim": {"lr": 0.01}}
+    run = {**planned(name, arch, 32, budget), "seed": seed, "config": json.dumps(config)}
+    store.add_runs([run])
+    store.start_attempt(name, "local-0", {"device": "a synthetic processor", **META["software"]})
+    loss = (law or (lambda flops: true_loss(arch, flops)))(run["flops"]) * np.exp(0.001 * rng.standard_normal())
+    result = {
+        "state": "done", "tokens": run["tokens"], "flops": run["flops"], "epochs": 0.1, "loss": float(loss),
+        "bits_per_byte": float(loss) / NATS_PER_BIT_PER_BYTE, "seconds": {"train": 20.0, "evaluate": 1.0},
+    }  # fmt: skip
+    store.end_attempt(name, "done", None, result)
+
+
+@pytest.fixture(scope="session")
+def asked_report(asked: Path) -> Written:
+    """The report of ``asked``, written once, without PDF."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("algoprog.report.page.render_pdf", lambda figure: b"")
+        patch.setattr("algoprog.report.explore.E_VALUES", 3)
+        return write_report(asked, draws=100)

@@ -109,14 +109,19 @@ def test_nothing_is_requested_and_nothing_goes_wrong(at_width: Opened) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
-def test_no_serious_violation_of_accessibility(opened: Opened) -> None:
+def violations_of(page: Any) -> None:
+    """Fail if axe finds a serious violation."""
     axe = pytest.importorskip("axe_core_python.sync_playwright", reason="axe-core-python is not installed")
     text = Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
-    opened.page.evaluate(text)  # by the debugging protocol, which the page's policy does not bind
-    found = opened.page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'], resultTypes: ['violations']})")
+    page.evaluate(text)  # by the debugging protocol, which the page's policy does not bind
+    found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'], resultTypes: ['violations']})")
     assert len(found["passes"]) > 10
     serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
     assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in serious]
+
+
+def test_no_serious_violation_of_accessibility(opened: Opened) -> None:
+    violations_of(opened.page)
 
 
 def test_text_of_files_is_shown_as_it_is(opened: Opened) -> None:
@@ -233,3 +238,54 @@ def test_what_was_chosen_outlives_a_reload(opened: Opened) -> None:
     page.reload()
     page.wait_for_selector(READY)
     assert page.inner_text("#told-e") == told and not page.get_by_role("checkbox", name="gelu").is_checked()
+
+
+ASKED = ("Interactions", "Breakpoints", "Decomposition", "Reference dependence over compute")
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def answered(request: pytest.FixtureRequest, browser: Any, asked_report: Written) -> Iterator[Opened]:
+    found = visit(browser, asked_report.page, request.param)
+    found.page.wait_for_selector("#explore-chain-steps tbody tr")
+    yield found
+    found.page.close()
+
+
+def test_sections_that_a_sweep_asks_for_fit_and_are_named(answered: Opened) -> None:
+    page = answered.page
+    for title in ASKED:
+        assert page.get_by_role("heading", name=title, exact=True).is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    names = page.eval_on_selector_all("figure img", "found => found.map(one => one.alt)")
+    assert len(names) > 10 and all(len(name) > 40 for name in names)
+    assert page.locator("i").count() == 0  # the name of an architecture is text
+    assert answered.complaints == []
+    violations_of(page)
+
+
+def test_controls_move_the_decomposition(browser: Any, asked_report: Written) -> None:
+    found = visit(browser, asked_report.page, 1280)
+    page = found.page
+    page.wait_for_selector("#explore-chain-steps tbody tr")
+    first = rows(page, "explore-chain-steps")
+    assert [row[0] for row in first] == ["lstm to retro", "retro to modern", "total"]
+    assert number(first[0][2]) + number(first[1][2]) == pytest.approx(100, abs=2)
+    bars = page.evaluate("document.getElementById('chart-chain').data[0].x")
+    assert bars[0] + bars[1] == pytest.approx(bars[2], abs=1e-4)
+    move(page, "pick-loss", 5)
+    second = rows(page, "explore-chain-steps")
+    assert second != first and page.inner_text("#told-chain").startswith("modern spends ")
+    move(page, "pick-e", 0)
+    assert rows(page, "explore-chain-steps") != second
+    with page.expect_download() as waiting:
+        page.locator("button[data-chart=chart-chain][data-kind=csv]").click()
+    table = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text())))
+    assert [row["step"] for row in table] == ["lstm to retro", "retro to modern", "total"]
+    assert float(table[0]["factor"]) * float(table[1]["factor"]) == pytest.approx(float(table[2]["factor"]), rel=1e-3)
+    for kind, start in (("svg", b"<svg"), ("csv", b"series,")):
+        for name in ("interactions", "break-lstm", "extrapolation-lstm", "waterfall", "reference"):
+            with page.expect_download() as waiting:
+                page.locator(f"[data-file='{name}.{kind}']").click()
+            assert start in Path(waiting.value.path()).read_bytes()[:2000]
+    assert found.complaints == []
+    page.close()

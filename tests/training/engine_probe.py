@@ -22,8 +22,9 @@ from algoprog.recipes import resolve
 from algoprog.training.checkpoint import Checkpoints
 from algoprog.training.engines import Engine, open_engine
 from algoprog.training.engines.deepspeed_settings import check_settings
-from algoprog.training.loop import Stopped, train
+from algoprog.training.loop import Run, Stopped, train
 from algoprog.training.memory import PLAIN, Memory
+from algoprog.training.warm import Programs
 
 STEPS, HALF, BATCH, CONTEXT = 24, 11, 8, 16
 ARCHS = ("modern", "retro", "lstm")
@@ -72,6 +73,25 @@ def run(
     }
 
 
+def used(run_config: RunConfig, engine: Engine, memory: Memory = PLAIN) -> dict[str, Any]:
+    """:func:`run` on a program that has served two runs of the shape: another seed's, and one that diverged."""
+    programs = Programs(store(), engine, memory=memory)
+    other = run_config.model_copy(update={"seed": 7})
+    broken = other.model_copy(update={"optim": other.optim.model_copy(update={"lr": 1e30})})
+    before = [Run(config, programs).complete().state for config in (other, broken)]
+    assert before == ["done", "diverged"], before
+    rows: list[dict[str, float]] = []
+    last = Run(run_config, programs, on_metrics=rows.append)
+    assert last.program.runs == 3
+    outcome = last.complete()
+    return {
+        "losses": [row["loss"] for row in rows],
+        "norms": [row["grad_norm"] for row in rows],
+        "final": outcome.loss,
+        "warm": outcome.execution["warm"],
+    }
+
+
 def stop_half_way(run_config: RunConfig, engine: Engine, folder: Path) -> None:
     """Leave a checkpoint after ``HALF`` steps."""
     seen: list[object] = []
@@ -110,6 +130,8 @@ def cases(folder: Path, torch_engine: Engine, names: list[str]) -> Iterator[tupl
     for name in (name for name in engines if name not in whole):
         yield f"modern {name}", run(config("modern"), engines[name])
         yield f"lstm {name} pieces again", run(config("lstm"), engines[name], Memory(1, "blocks"))
+        yield f"modern {name} used", used(config("modern"), engines[name])
+        yield f"lstm {name} pieces again used", used(config("lstm"), engines[name], Memory(1, "blocks"))
     for name in engines:
         yield f"modern {name} too fast", run(config("modern", lr=1e30), engines[name])
     world = torch_engine.place.world

@@ -91,6 +91,15 @@ def check_partitioned(found: Results, engines: list[str]) -> None:
             assert found[key]["norms"] == pytest.approx(found[base]["norms"], rel=CLOSE), key
 
 
+def check_used(found: Results, engines: list[str]) -> None:
+    """Where ZeRO has cut weights and state up, a program that served other runs gives a new one's run, bit for bit."""
+    for engine in engines:
+        for key in (f"modern {engine}", f"lstm {engine} pieces again"):
+            again = found[f"{key} used"]
+            assert again["warm"] is True
+            assert all(again[part] == found[key][part] for part in ("losses", "norms", "final")), key
+
+
 def check_divergence(found: Results) -> None:
     """No engine trains through a number that is not finite."""
     for key in (key for key in found if "too fast" in key):
@@ -123,6 +132,7 @@ def check_all(folder: Path, ranks: int, engines: list[str], engine: Engine) -> R
     found = launch(folder, ranks, engines)
     check_whole_engines(found, ranks)
     check_partitioned(found, [name for name in engines if name != "zero0"])
+    check_used(found, [name for name in engines if name != "zero0"])
     check_divergence(found)
     check_moves(found, whole, folder, ranks, engine)
     for arch in probe.ARCHS:

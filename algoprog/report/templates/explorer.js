@@ -105,6 +105,9 @@
   });
   const FLOPS_AXIS = { type: "log", exponentformat: "power", dtick: 1 };
 
+  // A narrow chart has no room for a long title in one line.
+  const wrapped = (text) => (window.innerWidth < 480 ? text.replace(", ", ",<br>") : text);
+
   function layout(x, y, more) {
     return {
       xaxis: x, yaxis: y, showlegend: false, hovermode: "closest", dragmode: "pan",
@@ -126,7 +129,7 @@
       traces.push(...pointTraces(state, arch, k));
     });
     Plotly.react("chart-loss", laws.concat(traces), layout(
-      axis("training compute (FLOPs), " + escaped(state.convention.name), FLOPS_AXIS),
+      axis(wrapped("training compute (FLOPs), " + escaped(state.convention.name)), FLOPS_AXIS),
       axis("loss (nats per token)"),
       { shapes: [rule("y", data.losses[state.threshold])], uirevision: state.convention.name },
     ), CONFIG);
@@ -183,7 +186,7 @@
     const heights = [1, ...traces.flatMap((trace) => trace.y)], low = Math.min(...heights), high = Math.max(...heights);
     const room = Math.max((high / low) ** 0.06, 1.02), ticks = ratioTicks(low / room, high * room);
     Plotly.react("chart-gain", traces, layout(
-      axis("loss (nats per token), lower to the right", { autorange: "reversed" }),
+      axis(wrapped("loss (nats per token), lower to the right"), { autorange: "reversed" }),
       axis("gain: compute of old / of new", {
         type: "log", tickvals: ticks, ticktext: ticks.map((tick) => digits(tick, 4) + "×"),
         range: [Math.log10(low / room), Math.log10(high * room)],
@@ -229,6 +232,62 @@
     byId("told-draws").textContent = setting.unstable ? "More than 5 % of the draws did not converge: unstable." : "";
   }
 
+  // The steps of the chain at the threshold; null where the law never gets there.
+  const stepsAt = (state) => (state.setting.chain.length ? state.setting.chain[state.threshold] : null);
+  const finite = (value) => value !== null && Number.isFinite(real(value)) && value > 0;
+
+  // One row per step, then the total: where its bar starts and ends, and the ends of its interval, in log10 of the gain.
+  function steps(found) {
+    let at = 0;
+    const rows = found.factors.map((estimate, i) => {
+      const start = at;
+      at += Math.log10(estimate[0]);
+      return { name: data.steps[i], estimate, start, share: found.shares ? found.shares[i] : null };
+    });
+    rows.push({ name: "total", estimate: found.total, start: 0, share: null });
+    return rows.filter((row) => finite(row.estimate[0]));
+  }
+
+  const percent = (share) => share.map((part) => (typeof part === "number" ? 100 * part : part));
+
+  function drawChain(state) {
+    const found = stepsAt(state), rows = found ? steps(found) : [], log = (row, part) => row.start + Math.log10(row.estimate[part]);
+    const bounds = rows.map((row) => (finite(row.estimate[1]) && finite(row.estimate[2]) ? [log(row, 1), log(row, 2)] : null));
+    const places = [0, ...rows.map((row) => log(row, 0)), ...bounds.flatMap((ends) => ends || [])];
+    const low = Math.min(...places), high = Math.max(...places, low + 0.05), room = 0.06 * (high - low);
+    const ticks = ratioTicks(10 ** (low - room), 10 ** (high + room)), colours = data.chain.slice(1).map((k) => data.archs[k].colour);
+    Plotly.react("chart-chain", [{
+      type: "bar", orientation: "h", name: "factor", y: rows.map((row) => escaped(row.name)), base: rows.map((row) => row.start),
+      x: rows.map((row) => log(row, 0) - row.start), hoverinfo: "text", width: 0.6, textposition: "none",
+      text: rows.map((row) => `${escaped(row.name)}<br>${withInterval(row.estimate)}`),
+      marker: { color: rows.map((row) => (row.name === "total" ? "#767676" : colours[data.steps.indexOf(row.name)])) },
+      error_x: {
+        type: "data", symmetric: false, color: DARK, thickness: 1.6, width: 4,
+        array: rows.map((row, i) => (bounds[i] ? bounds[i][1] - log(row, 0) : 0)),
+        arrayminus: rows.map((row, i) => (bounds[i] ? log(row, 0) - bounds[i][0] : 0)),
+      },
+    }], layout(
+      axis(`gain in compute of ${escaped(data.archs[data.chain[0]].name)}`, {
+        tickvals: ticks.map((tick) => Math.log10(tick)), ticktext: ticks.map((tick) => digits(tick, 4) + "×"),
+        range: [low - room, high + room],
+      }),
+      axis("", { autorange: "reversed", ticks: "" }),
+      { shapes: [{ ...rule("x", 0), line: { color: DARK, width: 1 } }] },
+    ), CONFIG);
+  }
+
+  function tellChain(state) {
+    const found = stepsAt(state), last = data.archs[data.chain[data.chain.length - 1]].name;
+    fill("explore-chain-steps", found ? steps(found).map((row) => [
+      row.name, withInterval(row.estimate), row.share ? withInterval(percent(row.share)) : "–",
+    ]) : []);
+    const where = found ? `${last} spends ${digits(found.flops)} FLOPs, ${found.in_range ? "in range" : "extrapolated"}.` : "";
+    const shares = !state.setting.chain.length ? "Not every architecture of the chain has a law at these settings."
+      : !found ? "The threshold is never reached." : found.shares ? ""
+      : " No shares: the interval of the total includes 1, so there is no gain to share.";
+    byId("told-chain").textContent = where + shares;
+  }
+
   function remember() {
     const state = ["pick-convention", "pick-e", "pick-loss"].map((id) => byId(id).value);
     const ticks = ["free-e", ...data.archs.map((_, i) => "arch-" + i)].map((id) => byId(id).checked);
@@ -252,6 +311,10 @@
     drawLoss(state);
     drawGain(state);
     tell(state);
+    if (data.chain.length) {
+      drawChain(state);
+      tellChain(state);
+    }
     remember();
   }
 
@@ -287,9 +350,17 @@
   function csv(chart) {
     const cell = (text) => `"${String(text).replace(/"/g, '""')}"`;
     const plain = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+    if (chart === "chart-chain") return chainCsv(cell);
     const rows = byId(chart).data.flatMap((trace) => trace.x.map((x, i) => [cell(plain(trace.name)), x, trace.y[i]].join(",")));
     const [x, y] = chart === "chart-loss" ? ["flops", "loss"] : ["loss", "gain"];
     return URL.createObjectURL(new Blob([`series,${x},${y}\n${rows.join("\n")}\n`], { type: "text/csv" }));
+  }
+
+  function chainCsv(cell) {
+    const found = stepsAt(chosen()), parts = (list) => (list || ["", "", ""]).map((part) => (part === null ? "" : part));
+    const rows = (found ? steps(found) : []).map((row) => [cell(row.name), ...parts(row.estimate), ...parts(row.share)].join(","));
+    const head = "step,factor,factor_low,factor_high,share,share_low,share_high";
+    return URL.createObjectURL(new Blob([`${head}\n${rows.join("\n")}\n`], { type: "text/csv" }));
   }
 
   async function download(chart, kind) {

@@ -60,6 +60,10 @@ class Engine(Protocol):
     ) -> None:
         """Put whole weights and whole optimiser state, as the two functions above give them, into place. Collective."""
 
+    def restart(self, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> None:
+        """Another run begins with both: give the model ``weights``, whole ones, and make the optimiser as if it had taken no
+        step, in the tensors that are there. Collective."""
+
     def whole_model(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
         """A model to call outside of steps: ``model``, or one from ``build`` if the weights of ``model`` are cut up."""
 

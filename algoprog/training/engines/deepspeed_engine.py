@@ -134,6 +134,12 @@ class DeepSpeedEngine(TorchEngine):
         else:
             self._zero.load(weights, state)
 
+    def restart(self, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> None:
+        if self._zero is None:
+            super().restart(model, optimizer, weights)
+        else:
+            self._zero.restart(weights)
+
     def whole_model(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
         if self.settings.stage < 3:
             return model

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from algoprog.training.engines import Placement
-from algoprog.training.optimizer_state import load_named_state, named_state
+from algoprog.training.optimizer_state import load_named_state, named_state, rest
 
 
 def launched_rank() -> tuple[int, int, int]:
@@ -79,6 +79,10 @@ class TorchEngine:
     ) -> None:
         model.load_state_dict(weights)
         load_named_state(model, optimizer, state)
+
+    def restart(self, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> None:
+        model.load_state_dict(weights)
+        rest(optimizer)
 
     def whole_model(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
         return model

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from algoprog.training.optimizer_state import join_name, split_name
+from algoprog.training.optimizer_state import join_name, rest, split_name
 
 
 class Partitioned:
@@ -60,6 +60,12 @@ class Partitioned:
         for name, parameter in parameters.items():
             for key in (key for key, like in keys.items() if like.ndim):
                 self._set(parameter, state[join_name(name, key)].to(parameter.device), key)
+
+    def restart(self, weights: Mapping[str, Tensor]) -> None:
+        """Give every rank its part of whole weights, and rest the optimiser: its state is that of the pieces."""
+        parameters = dict(self._model.named_parameters())
+        self._load_weights({name: tensor.to(parameters[name].device) for name, tensor in weights.items()})
+        rest(self._optimizer)
 
     @torch.no_grad()
     def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
