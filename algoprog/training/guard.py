@@ -52,12 +52,12 @@ class Guard:
 
     def judge(self, loss: Tensor, norm: Tensor | None) -> None:
         """Before the update: decide whether it may happen. ``norm`` is None where only the update will know it."""
-        refused = ~torch.isfinite(loss.detach())
+        trouble = _zero_if_finite(loss.detach())
         if self._engine.place.world > 1:  # gradients are the same on all ranks, losses are not
-            refused = self._engine.sum_over_ranks(refused.float()) > 0
+            trouble = self._engine.sum_over_ranks((trouble != 0).float())
         if norm is not None:
-            refused = refused | ~torch.isfinite(norm)
-        refused = refused | (self._bad > self._allowed)
+            trouble = trouble + _zero_if_finite(norm)
+        refused = (trouble != 0) | (self._bad > self._allowed)
         self._refused.copy_(refused)
         if self._flat:
             self._watched.copy_(torch.where(refused, self._nan, self._refused))
@@ -66,7 +66,7 @@ class Guard:
 
     def settle(self, norm: Tensor) -> Tensor:
         """After the update: count, and say whether the step was good (bool scalar). ``norm`` is now known."""
-        good = (self._refused == 0) & torch.isfinite(norm)
+        good = self._refused + _zero_if_finite(norm) == 0
         if not (self._flat or self._asks):
             self._give_back(good)
         self._bad.add_(~good)
@@ -88,3 +88,8 @@ class Guard:
                 if isinstance(value, Tensor) and id(value) not in known:
                     value.copy_(torch.where(good.to(value.device), value, torch.zeros_like(value)))
         self._held = []
+
+
+def _zero_if_finite(x: Tensor) -> Tensor:
+    """0 where x is finite, else NaN: one operation where `isfinite` takes four, of which every step would pay eight."""
+    return x - x
