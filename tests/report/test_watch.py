@@ -103,7 +103,10 @@ def test_a_broken_store_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_watch_exits_as_a_stopped_command(waiting: Path) -> None:
-    code = "from algoprog.cli import main; main()"
+    # A shell starts background jobs with SIGINT ignored, which a child would inherit from a suite started so.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from algoprog.cli import main; main()"
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", code, "report", str(waiting), "--watch"],
