@@ -99,3 +99,19 @@ def test_bad_tables() -> None:
         find_optima(search(0.1).drop(columns="lr"))
     with pytest.raises(InputError, match="bad lr"):
         find_optima(search(0.1).assign(lr=0.0))
+
+
+def test_a_cliff_counts_as_diverged() -> None:
+    """Beyond the edge of stability a run may end at the level of the unigram model: no parabola bends to it."""
+
+    def search(*losses: float) -> Optimum:
+        rates = [0.02 * 10 ** (0.25 * step) for step in range(len(losses))]
+        rows = pd.DataFrame({"arch": "a", "width": 8, "flops": 1e10, "lr": rates, "loss": losses, "seed": 0})
+        repeat = rows.assign(seed=1, loss=rows["loss"] + 0.004)
+        (one,) = find_optima(pd.concat([rows, repeat], ignore_index=True))
+        return one
+
+    smooth, fell = search(4.50, 4.44, 4.42, 4.44, 4.50), search(4.50, 4.44, 4.42, 4.44, 5.90)
+    assert fell.state == "found" and fell.rate == pytest.approx(smooth.rate, rel=0.02)
+    assert fell.left is not None and fell.left < 0.001 and fell.losses[-1] == 5.90
+    assert search(4.50, 4.44, 4.42, 5.90).state == "edge"

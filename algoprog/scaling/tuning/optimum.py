@@ -6,7 +6,8 @@ spread over seeds, pooled over every repeated run of the table, else the residua
 the intervals are those of a parametric bootstrap under that noise.
 
 What is left on the table is ``k (x_used - x0)^2``, in nats per token: at most how much lower the loss would have been at the
-optimum. Rates at the end of what was tried have no optimum, which is said and not guessed.
+optimum. Rates at the end of what was tried have no optimum, which is said and not guessed. Beyond the edge of stability the
+loss rises in a step, which no parabola describes: rates more than :data:`CLIFF_NATS` above the best count as diverged.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from algoprog.scaling.laws import FloatArray
 
 WINDOW = 0.76  # decades on either side of the best rate: three steps of a quarter of a decade
 FEWEST_RATES = 3
+CLIFF_NATS = (
+    0.5  # at a curvature of 1 nat per decade^2, which is steep, the end of the window lies 0.56 above the optimum
+)
 FLAT_SHARE = 0.025
 """A share of draws without a minimum beyond which the optimum has no interval."""
 
@@ -35,12 +39,12 @@ Interval = tuple[float, float]
 class Optimum:
     """The best learning rate of one search.
 
-    ``flops``: the cheapest run of the budget; ``rates``, ``losses``: what was tried, ascending (lowest loss per rate, infinite
-    where it diverged); ``used``: the rate of the lowest loss. ``state``: ``found``; ``edge``: the best rate is the lowest or
-    highest tried, or its neighbour diverged; ``flat``: no minimum is resolved from noise; ``no noise``: there is a minimum,
-    but nothing repeats and no residual is left, so there are no intervals. ``rate`` with ``interval``; ``curvature`` in
-    nats per decade^2; ``left``: nats per token left on the table at ``used``, with ``left_interval``. None where there is
-    no such thing.
+    ``flops``: the cheapest run of the budget; ``rates``, ``losses``: what was tried, ascending (lowest loss per rate,
+    infinite where it diverged); ``used``: the rate of the lowest loss. ``state``: ``found``; ``edge``: the best rate is the
+    lowest or highest tried, or its neighbour diverged or fell off the cliff; ``flat``: no minimum is resolved from noise;
+    ``no noise``: there is a minimum, but nothing repeats and no residual is left, so there are no intervals. ``rate`` with
+    ``interval``; ``curvature`` in nats per decade^2; ``left``: nats per token left on the table at ``used``, with
+    ``left_interval``. None where there is no such thing.
     """
 
     arch: str
@@ -140,7 +144,7 @@ def _near(search: _Search) -> tuple[FloatArray, FloatArray]:
     """Decades and losses of the runs whose rate is within the window of the best one."""
     runs = search.runs[np.isfinite(search.runs["loss"].to_numpy(dtype=np.float64))]
     x, y = np.log10(runs["lr"].to_numpy(dtype=np.float64)), runs["loss"].to_numpy(dtype=np.float64)
-    near = np.abs(x - x[np.argmin(y)]) <= WINDOW
+    near = (np.abs(x - x[np.argmin(y)]) <= WINDOW) & (y <= y.min() + CLIFF_NATS)
     return x[near], y[near]
 
 
@@ -150,7 +154,7 @@ def _optimum(search: _Search, noise: Noise | None, level: float, draws: int, rng
     rates, losses = tuple(map(float, lowest.index)), tuple(map(float, lowest))
     best = int(np.argmin(losses))
     edge = Optimum(search.arch, search.width, search.flops, rates, losses, rates[best], state="edge")
-    if best in (0, len(rates) - 1) or not (math.isfinite(losses[best - 1]) and math.isfinite(losses[best + 1])):
+    if best in (0, len(rates) - 1) or max(losses[best - 1], losses[best + 1]) > losses[best] + CLIFF_NATS:
         return edge
     x, y = _near(search)
     used = math.log10(rates[best])
