@@ -25,6 +25,7 @@ from algoprog.scaling.decomposition.estimate import Estimate
 from algoprog.scaling.intervals.bootstrap import Bootstrap, bootstrap, percentiles
 from algoprog.scaling.laws import FloatArray
 from algoprog.scaling.search import Status
+from algoprog.scaling.tuning.searches import without_search
 from algoprog.sweep.store import FILE
 
 DRAWS = 200
@@ -107,11 +108,12 @@ def _other_conventions(record: Record, used: str) -> list[str]:
 
 def _count(folder: Path, name: str, draws: int) -> Counted:
     points = final_points(load_runs(folder, {f"flops_{name}": "flops"}))
-    frontier = final_frontier(points)
+    tuned = without_search(points)
+    frontier = final_frontier(tuned)
     fit = fit_frontiers(frontier)
     if not fit.laws:
         raise InputError("no law in this convention", got=fit.reason)
-    return Counted(name, points, frontier, fit, bootstrap(points, draws=draws, fit=fit))
+    return Counted(name, points, frontier, fit, bootstrap(tuned, draws=draws, fit=fit))
 
 
 def _arch(name: str, analysis: Analysis) -> Json:
@@ -165,7 +167,7 @@ def _held(one: Counted, value: float, asked: Asked, draws: int) -> Json | None:
     fit = fit_frontiers(one.frontier, value, **objective)
     if not fit.laws or fit.status in UNUSABLE:
         return None
-    boot = bootstrap(one.points, value, draws, fit=fit)
+    boot = bootstrap(without_search(one.points), value, draws, fit=fit)
     return _setting(fit, boot, asked) | {"fixed": True}
 
 

@@ -13,6 +13,7 @@ from algoprog.scaling.frontier import RuleFrontier, budget_groups, check_points,
 from algoprog.scaling.isoflop.slices import isoflop_slices
 from algoprog.scaling.runs.load import final_points
 from algoprog.scaling.surface.fit import fit_surface
+from algoprog.scaling.tuning.searches import without_search
 
 COLUMNS = ["arch", "flops", "loss"]
 
@@ -33,7 +34,7 @@ def _finished(points: pd.DataFrame) -> pd.DataFrame:
 
 def _final(points: pd.DataFrame, tolerance: float) -> RuleFrontier:
     final = _finished(points)
-    rows = final_frontier(final, tolerance)
+    rows = final_frontier(without_search(final, tolerance), tolerance)
     rivals = int(np.median(rows["budget_runs"]))
     curse = (
         f"Winner's curse: the best of {rivals} runs of a budget is low by chance, by up to {winners_curse(rivals):.3g} "

@@ -24,6 +24,7 @@ from algoprog.scaling.runs.load import excluded_runs, final_points
 from algoprog.scaling.sensitivity import Choice, Sources, choices_of
 from algoprog.scaling.study_sources import study_sources
 from algoprog.scaling.study_warnings import study_warnings
+from algoprog.scaling.tuning.searches import without_search
 
 Interval = tuple[float, float] | None
 
@@ -115,14 +116,15 @@ def analyse(
     """
     final, excluded = _usable(points, min_flops, max_flops)
     final = with_matches(final, tolerance)
+    tuned = without_search(final, tolerance)
     logged = _logged(points, min_flops, max_flops)
     chosen_rule = None if rule == "final" else frontier_by_rule(logged, rule, tolerance=tolerance)
-    frontier = final_frontier(final, tolerance) if chosen_rule is None else chosen_rule.rows
+    frontier = final_frontier(tuned, tolerance) if chosen_rule is None else chosen_rule.rows
     fit = fit_frontiers(frontier, irreducible, loss=loss, prior=prior)
     for a, b in pairs or ():
         laws_of(fit, a, b)
     if chosen_rule is None:
-        boot = bootstrap(final, irreducible, draws, seed, tolerance=tolerance, loss=loss, method=method, fit=fit)
+        boot = bootstrap(tuned, irreducible, draws, seed, tolerance=tolerance, loss=loss, method=method, fit=fit)
     else:
         boot = bootstrap_rule(logged, rule, fit, draws, seed, tolerance=tolerance)
     rows = tuple(_law_row(fit, boot, arch) for arch in fit.archs)
@@ -134,6 +136,10 @@ def analyse(
     sources = study_sources(fit, boot, profile, choices, gains)
     biases = () if chosen_rule is None else chosen_rule.biases
     told = [f"Rule {rule}: {bias}" for bias in biases]
+    if chosen_rule is None and len(tuned) < len(final):
+        told.append(
+            f"{len(final) - len(tuned)} runs at rates that a search did not choose are neither on a frontier nor in its noise."
+        )
     warnings = (*study_warnings(excluded, fit, boot, gains, sources), *design_warnings(final), *told)
     return Analysis(
         final, excluded, frontier, fit, boot, rows, gains, warnings, rule, biases, profile, choices, sources

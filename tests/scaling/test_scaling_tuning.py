@@ -115,3 +115,19 @@ def test_a_cliff_counts_as_diverged() -> None:
     assert fell.state == "found" and fell.rate == pytest.approx(smooth.rate, rel=0.02)
     assert fell.left is not None and fell.left < 0.001 and fell.losses[-1] == 5.90
     assert search(4.50, 4.44, 4.42, 5.90).state == "edge"
+
+
+def test_runs_at_other_rates_of_a_search_touch_neither_law_nor_interval() -> None:
+    """They measure the rate and not the recipe; taken for repeats they made intervals several times too wide."""
+    rng = np.random.default_rng(0)
+    tuned = pd.DataFrame([
+        {"arch": "a", "width": 8.0, "flops": flops, "lr": 0.04, "seed": seed,
+         "loss": 2.0 + 40 * flops**-0.15 + rng.normal(0, 0.005)}
+        for flops in 10 ** np.linspace(10, 12, 6) for seed in range(3)
+    ])  # fmt: skip
+    tried = [tuned[tuned["seed"] == 0].assign(lr=lr, loss=lambda rows, worse=worse: rows["loss"] + worse)
+             for lr, worse in ((0.01, 0.4), (0.02, 0.1), (0.08, -0.002), (0.16, 1.5))]  # fmt: skip
+    alone, searched = analyse(tuned, draws=100), analyse(pd.concat([tuned, *tried], ignore_index=True), draws=100)
+    assert searched.fit.laws == alone.fit.laws and searched.laws[0].alpha == alone.laws[0].alpha
+    assert any("24 runs at rates that a search did not choose" in told for told in searched.warnings)
+    assert not any("did not choose" in told for told in alone.warnings)

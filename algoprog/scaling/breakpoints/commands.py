@@ -18,6 +18,7 @@ from algoprog.scaling.frontier import final_frontier
 from algoprog.scaling.laws import PowerLaw
 from algoprog.scaling.runs.load import excluded_runs, final_points, load_runs, require_arch
 from algoprog.scaling.runs.units import parse_units
+from algoprog.scaling.tuning.searches import without_search
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ def breaks(
         raise InputError(f"no run of {arch} inside the cuts", got=f"min {min_flops:g}, max {max_flops:g}")
     if not inside.all():
         excluded["outside the cuts on flops"] = int((~inside).sum())
-    frontier = final_frontier(final[inside])
+    frontier = final_frontier(without_search(final[inside]))
     found = extrapolate(frontier, tolerance, draws, seed)
     asked = None if target_flops is None else licence(found, target_flops)
     return LawTests(break_test(frontier, draws, seed), found, asked, excluded)

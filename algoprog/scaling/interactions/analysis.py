@@ -54,7 +54,7 @@ def factorial(
     for the lowest one that all runs of a budget reach. ``reference``: single changes start from all new (undone one at
     a time) or from all old. ``order``: highest interaction in the model, default all. ``tolerance``: relative width of
     a budget; several budgets are blocks. Of a learning-rate search only the runs at its chosen rate count, see
-    :mod:`algoprog.scaling.interactions.rates`. Intervals: :mod:`algoprog.scaling.interactions.error`.
+    :mod:`algoprog.scaling.tuning.searches`. Intervals: :mod:`algoprog.scaling.interactions.error`.
 
     Deterministic, and independent of the order of rows. Raises InputError for columns or levels that are not there,
     no usable run, and bad arguments; what the data lack is told by statuses and warnings.

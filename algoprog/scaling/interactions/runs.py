@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from algoprog.scaling.errors import InputError
 from algoprog.scaling.frontier import budget_groups, check_points
 from algoprog.scaling.interactions.design import Design
-from algoprog.scaling.interactions.rates import REASON, Tuned, tuned_runs
 from algoprog.scaling.runs.load import excluded_runs, final_points, nearest
+from algoprog.scaling.tuning.searches import REASON, Tuned, tuned_runs
 
 Factors = Mapping[str, tuple[str, str]]
 """Name of a factor -> (old level, new level), as text."""

@@ -1,10 +1,10 @@
-"""Learning-rate searches among the runs of a factorial ablation: only runs at the chosen rate are repeats of one another.
+"""Learning-rate searches among finished runs: only those at the chosen rate are repeats of one another.
 
 A search makes one run at each of several rates and then repeats the best one with every seed. The other runs measure the
-rate and not the recipe; taken for repeats they would bias the mean of their cell and inflate the noise. A search is a
-group of finished runs of one cell, architecture, width, depth and budget with at least three learning rates, as in
-:mod:`algoprog.scaling.tuning.optimum`. Its chosen rate is the one with the most runs, among equals the one of the lowest mean
-loss: the lowest single loss would be that of a lucky run.
+rate and not the recipe; taken for repeats they would inflate the noise, and the lowest of them would be that of a lucky run.
+A search is a group of finished runs of one cell, architecture, width, depth and budget with at least three learning
+rates, as in :mod:`algoprog.scaling.tuning.optimum`. Its chosen rate is the one with the most runs, among equals the one of the
+lowest mean loss.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ def tuned_runs(final: pd.DataFrame, cell: NDArray[np.intp], tolerance: float = B
         used = float(rates[rows][keep[rows]][0])
         left[rows] = (one.curvature or 0.0) * math.log10(used / (one.rate or used)) ** 2
     return Tuned(keep, left, len(searches), len(searches) - len(optima))
+
+
+def without_search(final: pd.DataFrame, tolerance: float = BUDGET_TOLERANCE) -> pd.DataFrame:
+    """The rows of ``final`` that count: of every search those at its chosen rate, and all that are in no search."""
+    kept = tuned_runs(final, np.zeros(len(final), dtype=np.intp), tolerance).keep
+    return final if kept.all() else final[kept].reset_index(drop=True)
 
 
 def _groups(
