@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 from example import PAIRS, example
 from matplotlib.figure import Figure
-from PIL import Image
+from pages import small_png
 from tables_gains import decomposition
 from tables_tests import law_tests, planned
 
@@ -17,8 +16,6 @@ from algoprog.report.figure_extrapolation import extrapolation_figure
 from algoprog.report.figure_power import power_figure
 from algoprog.report.figure_waterfall import waterfall_figure
 from algoprog.report.figures import gain_figure, loss_figure, render_png, sensitivity_figure
-
-COLOURS = 64  # enough for the edges of letters, and a third of the bytes
 
 
 def _loss() -> Figure:
@@ -41,13 +38,5 @@ def write_figures(folder: Path) -> tuple[Path, ...]:
     """Write all figures as PNG into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in FIGURES.items():
-        (folder / f"{name}.png").write_bytes(_small(render_png(make())))
+        (folder / f"{name}.png").write_bytes(small_png(render_png(make())))
     return tuple(folder / f"{name}.png" for name in FIGURES)
-
-
-def _small(png: bytes) -> bytes:
-    """The same picture with a palette."""
-    sink = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(sink, "PNG", optimize=True)
-    return sink.getvalue()

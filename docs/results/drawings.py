@@ -1,0 +1,71 @@
+"""The figures of the page on results, from the committed runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from pages import small_png
+from records import HERE, about, analysis, checks, interactions, reversion
+
+from algoprog.report.figure_factorial import factorial_figure
+from algoprog.report.figure_predictions import predictions_figure
+from algoprog.report.figures import gain_figure, loss_figure, render_png
+from algoprog.report.style import BLUE, DARK, VERMILLION, drawing, new_figure, ratio_ticks
+from algoprog.scaling.published import changes
+
+FOLDER = HERE / "figures"
+
+
+def _loss(sweep: str) -> Figure:
+    return loss_figure(analysis(sweep), (), about()[sweep]["baselines"])
+
+
+def _gain(sweep: str) -> Figure:
+    found = analysis(sweep)
+    return gain_figure(found, [(pair.a, pair.b) for pair in found.gains])
+
+
+def _ablations() -> Figure:
+    """One row per reversion: the gain of modern at the largest budget with its interval, and the study's value."""
+    found = [(pair.a, reversion(pair.a).effects[0]) for pair in analysis("ablations").gains]
+    rows = sorted(((old, one) for old, one in found if one.gain is not None), key=lambda row: -(row[1].gain or 0.0))
+    bars = {change.old: change.gain.value for change in changes.ABLATIONS}
+    with drawing():
+        figure = new_figure(1.3 + 0.36 * len(rows))
+        axes = figure.add_subplot(xscale="log")
+        for y, (old, one) in enumerate(rows):
+            axes.plot([one.gain], [y], "o", color=BLUE, label="ours, 95 % interval" if y == 0 else None)
+            axes.plot(one.gain_interval or (), [y] * len(one.gain_interval or ()), color=BLUE, linewidth=2.5, alpha=0.5)
+            axes.plot(
+                [bars[old]], [y], "D", color=VERMILLION, markersize=5, label="study, one seed" if y == 0 else None
+            )
+        axes.axvline(1.0, color=DARK, linewidth=1.0)
+        axes.set_yticks(range(len(rows)), [old for old, _ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        ticks = ratio_ticks(*axes.get_xlim())
+        axes.set_xticks(ticks, [f"{tick:,.10g}×" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("gain of modern: compute of the row / of modern, equal loss")
+        axes.legend(loc="lower right")
+    return figure
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "scaling-loss": lambda: _loss("scaling"),
+    "scaling-gain": lambda: _gain("scaling"),
+    "ablations": _ablations,
+    "factorial": lambda: factorial_figure(interactions()),
+    "predictions": lambda: predictions_figure(checks()),
+    "token-ratio-loss": lambda: _loss("token-ratio"),
+}
+
+
+def write_figures(folder: Path = FOLDER) -> list[Path]:
+    """Write every figure as ``NAME.png`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        (folder / f"{name}.png").write_bytes(small_png(render_png(draw())))
+    return [folder / f"{name}.png" for name in FIGURES]
