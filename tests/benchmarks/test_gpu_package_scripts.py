@@ -47,6 +47,7 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert third.returncode == 0 and "nothing new" in third.stdout and len(rows("run_1e17", tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_its_pace(tmp_path: Path) -> None:
     done = run("sweep_1e15", tmp_path)
     assert done.returncode == 0, done.stderr

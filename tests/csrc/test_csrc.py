@@ -43,8 +43,6 @@ def row(direction: str, hidden: int, tile: int = 8) -> Configuration:
     [
         ("forward", 64, torch.float16),
         ("backward", 256, torch.bfloat16),
-        ("forward", 768, torch.bfloat16),
-        ("backward", 768, torch.bfloat16),
     ],
 )
 def test_kernels_keep_their_budgets(direction: str, hidden: int, dtype: torch.dtype) -> None:

@@ -120,4 +120,6 @@ def test_sigterm_to_one_rank_stops_both_with_a_checkpoint(victim: int, tmp_path:
     assert (stopped["state"], stopped["exit_code"]) == ("preempted", 75), errors
     step = int(stopped["message"].split()[3])
     (kept,) = (tmp_path / "checkpoints").glob("*/step-*")
-    assert kept.name == f"step-{step:08d}" and len(re.findall(r"exitcode +: 75 ", errors)) == 2, errors
+    # When the first rank has ended, the launcher sends SIGTERM to the other, which may be past its handlers by then.
+    codes = re.findall(r"exitcode +: (-?\d+) ", errors)
+    assert kept.name == f"step-{step:08d}" and "75" in codes and set(codes) <= {"75", "-15"}, errors

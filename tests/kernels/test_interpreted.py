@@ -25,7 +25,11 @@ def interpret(file: str, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("file", FILES)
+# Whole models, which test_training.py trains, too.
+SLOW = ("test_linear_cross_entropy_training.py", "test_lstm_training.py")
+
+
+@pytest.mark.parametrize("file", [pytest.param(f, marks=pytest.mark.slow if f in SLOW else ()) for f in FILES])
 def test_in_the_interpreter(file: str) -> None:
     done = interpret(file)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
@@ -33,6 +37,7 @@ def test_in_the_interpreter(file: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_slow_ones_in_the_interpreter() -> None:
     done = interpret("", "-m", "slow")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
