@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -72,3 +73,12 @@ def small_png(png: bytes) -> bytes:
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(sink, "PNG", optimize=True)
     return sink.getvalue()
+
+
+def assert_small_and_wide(folder: Path, names: Iterable[str], most_bytes: int) -> None:
+    """The folder's pictures are ``names``, PNG files that can be read and do not weigh much. Raises AssertionError."""
+    assert sorted(names) == sorted(path.stem for path in folder.iterdir())
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        width, height = struct.unpack(">II", content[16:24])
+        assert content.startswith(b"\x89PNG") and len(content) <= most_bytes and width >= 800 and height > 300

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,11 +96,8 @@ def test_a_block_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_every_figure_is_made_shown_small_and_wide() -> None:
     shown = re.findall(r"!\[[^\]]+\]\(figures/(\w+)\.png\)", PAGE.read_text(encoding="utf-8"))
-    assert sorted(shown) == sorted(figures.FIGURES) == sorted(path.stem for path in (GUIDE / "figures").iterdir())
-    for name in shown:
-        content = (GUIDE / "figures" / f"{name}.png").read_bytes()
-        width, height = struct.unpack(">II", content[16:24])
-        assert content.startswith(b"\x89PNG") and len(content) <= 120_000 and width >= 800 and height > 300
+    assert sorted(shown) == sorted(figures.FIGURES)
+    pages.assert_small_and_wide(GUIDE / "figures", shown, 120_000)
 
 
 def test_a_figure_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

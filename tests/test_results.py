@@ -1,9 +1,8 @@
-"""The page of results says what the committed runs give today: its tables, its figures, and the claims in its prose."""
+"""The page of results says what the committed runs give today: its tables, its figures, and the estimates in its prose."""
 
 from __future__ import annotations
 
 import re
-import struct
 import sys
 from pathlib import Path
 
@@ -42,11 +41,20 @@ def test_every_sweep_has_its_runs_and_a_record() -> None:
 
 def test_every_figure_is_made_shown_small_and_wide() -> None:
     shown = re.findall(r"!\[[^\]]+\]\(results/figures/([\w-]+)\.png\)", PAGE.read_text(encoding="utf-8"))
-    assert sorted(shown) == sorted(drawings.FIGURES) == sorted(path.stem for path in (FOLDER / "figures").iterdir())
-    for name in shown:
-        content = (FOLDER / "figures" / f"{name}.png").read_bytes()
-        width, height = struct.unpack(">II", content[16:24])
-        assert content.startswith(b"\x89PNG") and len(content) <= 200_000 and width >= 800 and height > 300
+    assert sorted(shown) == sorted(drawings.FIGURES)
+    pages.assert_small_and_wide(FOLDER / "figures", shown, 200_000)
+
+
+def test_every_estimate_of_the_prose_stands_in_a_table() -> None:
+    """Estimates with intervals, outside of the blocks that code writes."""
+    text = PAGE.read_text(encoding="utf-8")
+    tabled = "".join(pages.written(PAGE, name) for name in tables.BLOCKS)
+    for name in tables.BLOCKS:
+        text = pages.block(name).sub("", text)
+    found = re.findall(r"\d[\d.]*\s\(\d[\d.]* to \d[\d.]*\)", text)
+    assert len(found) >= 6
+    for estimate in found:
+        assert " ".join(estimate.split()) in tabled, estimate
 
 
 def test_ratio_offsets_are_recovered() -> None:
