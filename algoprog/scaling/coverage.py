@@ -1,7 +1,9 @@
 """How often intervals hold the truth: simulated sweeps, each analysed as a real one.
 
 A nominal 95 % interval that holds the truth in 95 % of sweeps *covers*. Covered are the exponent of the better of two
-architectures, the gap of their exponents, and the log gain at the geometric centre of the compute in range.
+architectures, the gap of their exponents, the log gain at the geometric centre of the compute in range, and the log loss
+of the better one there. A frontier of lowest runs reaches lower losses than one run does on average, so the truth of that loss
+is what such sweeps find on average; its ``bias`` tells how far that lies below the law of a run.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from algoprog.scaling.runs.load import final_points
 from algoprog.scaling.simulate import Design, Noise, simulate_sweep
 
 KINDS = ("bootstrap", "bca", "profile")
+OF_THE_FRONTIER = "ln loss"
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ def in_range_centre(old: PowerLaw, new: PowerLaw, design: Design) -> float:
 
 
 def quantities(old: str, new: str, flops: float) -> dict[str, Quantity]:
-    """What coverage is measured of: ``exponent``, ``gap``, ``ln gain``."""
+    """What coverage is measured of: ``exponent``, ``gap``, ``ln gain``, and ``ln loss`` of ``new`` at ``flops``."""
     log_flops = np.asarray(math.log(flops))
     return {
         "exponent": lambda laws: laws[new].alpha,
         "gap": lambda laws: laws[new].alpha - laws[old].alpha,
         "ln gain": lambda laws: log_gain_new(laws[old], laws[new], log_flops),
+        OF_THE_FRONTIER: lambda laws: np.log(laws[new].E + np.exp(laws[new].log_reducible(log_flops))),
     }
 
 
@@ -112,6 +116,7 @@ def measure_coverage(
             errors[name].append(estimates[name] - true[name])
         if every is not None:
             every(number + 1)
+    true[OF_THE_FRONTIER] += float(np.mean(errors[OF_THE_FRONTIER]))
     return tuple(
         _summary(name, how, [one[name, how] for one in found], errors[name], true[name])
         for name in asked

@@ -15,7 +15,14 @@ from algoprog.scaling.coverage import measure_coverage
 from algoprog.scaling.frontier import budget_groups
 from algoprog.scaling.intervals.bca import bca, leave_one_out
 from algoprog.scaling.intervals.bootstrap import percentiles
-from algoprog.scaling.intervals.resample import cluster_sample, draw_counts, draw_sigma, parametric_sample, run_scale
+from algoprog.scaling.intervals.resample import (
+    choice_shift,
+    cluster_sample,
+    draw_counts,
+    draw_sigma,
+    parametric_sample,
+    run_scale,
+)
 from algoprog.scaling.simulate import Design, Noise
 
 
@@ -232,6 +239,31 @@ def test_architectures_that_share_seeds_are_drawn_in_pairs(study) -> None:
     assert not equal(paired.alpha, alone.alpha)
 
 
+@pytest.mark.parametrize(("repeats", "sigma"), [(1, 0.005), (4, 0.02)])
+def test_the_band_of_a_law_lies_about_it(study, repeats: int, sigma: float) -> None:
+    """A frontier of lowest runs has been lowered by choice once; a draw that chooses again must not lower it twice."""
+    frame = study(budgets=6, repeats=repeats, sigma=sigma)
+    fit = fit_frontiers(final_frontier(frame))
+    boot = bootstrap(frame, draws=300, fit=fit, method="parametric")
+    for arch in fit.archs:
+        drawn = boot.law(arch)
+        for flops in fit.flops_range[arch]:
+            loss = drawn.E + np.exp(drawn.log_reducible(np.log(flops)))
+            assert abs(np.median(loss) - fit.laws[arch].loss(flops)) < 0.35 * np.std(loss)
+
+
+def test_choice_lowers_near_ties_only() -> None:
+    """Two ties are lowered by 1/sqrt(pi) of their scale (the mean of the lower of two normals), a clear winner is not."""
+    groups = np.array([0, 0, 1, 1, 2])
+    excess = np.array([0.0, 0.0, 0.0, 5.0, 0.3])
+    scale = np.array([0.5, 1.0, np.nan])
+    found = choice_shift(np.zeros(5), excess, groups, scale)
+    assert found.shape == (3, 3)
+    assert found[:2, 0] == pytest.approx([-0.5 / math.sqrt(math.pi), -1.0 / math.sqrt(math.pi)], abs=0.08)
+    assert np.abs(found[:2, 1:]).max() < 0.08
+    assert not choice_shift(np.zeros(2), np.zeros(2), np.array([0, 1]), scale).any()
+
+
 def test_bca_is_the_percentile_interval_without_bias_and_skewness() -> None:
     values = np.random.default_rng(0).standard_normal(100_000)
     plain, corrected = percentiles(values), bca(values, float(np.median(values)), np.array([-1.0, 0.0, 1.0]))
@@ -277,7 +309,7 @@ def test_intervals_cover_the_truth_in_a_few_sweeps() -> None:
     )
     covers(found, 51 / 60)
     widths = {(one.quantity, one.method): one.width for one in found}
-    for quantity in ("exponent", "gap", "ln gain"):
+    for quantity in ("exponent", "gap", "ln gain", "ln loss"):
         assert 1 / 1.5 < widths[quantity, "bootstrap"] / widths[quantity, "profile"] < 1.5
 
 

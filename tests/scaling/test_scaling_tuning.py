@@ -74,6 +74,16 @@ def test_budgets_and_architectures_are_searches_of_their_own() -> None:
     ]  # fmt: skip
 
 
+def test_a_noisy_recipe_does_not_hide_the_optimum_of_a_quiet_one() -> None:
+    """Noise is an architecture's own where five repeats of it are known, and that of all where they are not."""
+    quiet = search(0.1, sd=0.003, seed=1, repeats=2)
+    noisy = search(0.1, sd=3.0, seed=2, repeats=2).assign(arch="retro")
+    assert [one.state for one in find_optima(pd.concat([quiet, noisy]))][0] == only(quiet).state == "found"
+    assert find_optima(pd.concat([quiet, noisy]))[0].interval == pytest.approx(only(quiet).interval, rel=0.2)
+    once = quiet.drop_duplicates("lr")  # residuals of one search leave two degrees of freedom
+    assert find_optima(pd.concat([once, noisy]))[0].state == "flat"
+
+
 def test_the_frontier_at_optimal_rates_is_a_source_of_spread() -> None:
     """Rates 0.1 decades off at small compute and right at large compute make the law too steep; undoing that is told."""
     runs = [

@@ -2,8 +2,9 @@
 
 Near its optimum the final loss is a parabola in the logarithm of the learning rate, ``L = L0 + k (x - x0)^2`` with x in
 decades. It is fitted by least squares to the rates within :data:`WINDOW` decades of the best one. Noise of one run is its
-spread over seeds, pooled over every repeated run of the table, else the residuals of the parabolas themselves, pooled alike;
-the intervals are those of a parametric bootstrap under that noise.
+spread over seeds, else the residuals of the parabolas themselves, pooled over the searches of the architecture, or over all
+of them where its own give fewer than :data:`FEWEST_FREEDOM` degrees of freedom: recipes differ in noise by a factor of ten and
+more. The intervals are those of a parametric bootstrap under that noise.
 
 What is left on the table is ``k (x_used - x0)^2``, in nats per token: at most how much lower the loss would have been at the
 optimum. Rates at the end of what was tried have no optimum, which is said and not guessed. Beyond the edge of stability the
@@ -28,6 +29,7 @@ FEWEST_RATES = 3
 CLIFF_NATS = (
     0.5  # at a curvature of 1 nat per decade^2, which is steep, the end of the window lies 0.56 above the optimum
 )
+FEWEST_FREEDOM = 4  # from which an architecture's own noise is used
 FLAT_SHARE = 0.025
 """A share of draws without a minimum beyond which the optimum has no interval."""
 
@@ -81,9 +83,9 @@ def find_optima(
         InputError: a column is missing, or a rate is not a positive number.
     """
     searches = _searches(points, tolerance)
-    noise = run_noise(searches)
+    noise = noise_by_arch(searches)
     rng = np.random.default_rng(seed)
-    return tuple(_optimum(search, noise, level, draws, rng) for search in searches)
+    return tuple(_optimum(search, noise[search.arch], level, draws, rng) for search in searches)
 
 
 def _searches(points: pd.DataFrame, tolerance: float) -> list[_Search]:
@@ -116,6 +118,16 @@ class Noise:
         """Shape (draws, runs). The scale is drawn, too, so that few degrees of freedom make wider intervals (Student's t)."""
         scale = self.sd * np.sqrt(self.freedom / rng.chisquare(self.freedom, draws))
         return np.asarray(scale[:, None] * rng.standard_normal((draws, runs)))
+
+
+def noise_by_arch(searches: list[_Search]) -> dict[str, Noise | None]:
+    """The noise of one run of every architecture: its own, or that of all where its own is hardly known."""
+    pooled = run_noise(searches)
+    found: dict[str, Noise | None] = {}
+    for arch in {search.arch for search in searches}:
+        own = run_noise([search for search in searches if search.arch == arch])
+        found[arch] = own if own is not None and own.freedom >= FEWEST_FREEDOM else pooled
+    return found
 
 
 def run_noise(searches: list[_Search]) -> Noise | None:

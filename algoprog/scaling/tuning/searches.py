@@ -61,7 +61,8 @@ def tuned_runs(final: pd.DataFrame, cell: NDArray[np.intp], tolerance: float = B
         return none
     for rows in searches:
         keep[rows] = rates[rows] == _chosen(rates[rows], losses[rows])
-    optima = _optima(searches, rates, losses)
+    names = final["arch"].to_numpy() if "arch" in final else np.full(count, "")
+    optima = _optima(searches, names, rates, losses)
     for number, one in optima.items():
         rows = searches[number]
         used = float(rates[rows][keep[rows]][0])
@@ -96,12 +97,16 @@ def _chosen(rates: FloatArray, losses: FloatArray) -> float:
     return float(str(most["mean"].idxmin()))
 
 
-def _optima(searches: list[NDArray[np.intp]], rates: FloatArray, losses: FloatArray) -> dict[int, Optimum]:
-    """The searches with an optimum between the rates tried, by number; noise is pooled over all of them."""
-    # A search is one architecture at one width and budget to `find_optima`, whatever its runs are called.
+def _optima(
+    searches: list[NDArray[np.intp]], archs: NDArray[np.object_], rates: FloatArray, losses: FloatArray
+) -> dict[int, Optimum]:
+    """The searches with an optimum between the rates tried, by number."""
+    # To `find_optima` a search is one architecture at one width and budget: a number for a width keeps the cells apart.
     parts = [
-        pd.DataFrame({"arch": f"{number:06d}", "width": 0.0, "flops": 1.0, "lr": rates[rows], "loss": losses[rows]})
+        pd.DataFrame(
+            {"arch": archs[rows], "width": float(number), "flops": 1.0, "lr": rates[rows], "loss": losses[rows]}
+        )
         for number, rows in enumerate(searches)
     ]
     found = find_optima(pd.concat(parts, ignore_index=True))
-    return {int(one.arch): one for one in found if one.rate is not None and one.state != "flat"}
+    return {int(one.width): one for one in found if one.rate is not None and one.state != "flat"}
