@@ -162,6 +162,8 @@ def agree() -> Callable[..., None]:
             # A sum of n terms that is added one by one, as the interpreter does, loses the square root of n roundings.
             rows = exact[0].shape[:-1].numel() if truth.ndim == 1 < exact[0].ndim else 0
             floor = FLOOR[dtype] + 2.0**-24 * max(rows, getattr(fused, "summed_terms", 0)) ** 0.5
+            # Of a few elements the reference may have rounded every one well by chance.
+            floor += torch.finfo(dtype).eps / truth.numel() ** 0.5
             assert error <= 2 * allowed + floor, f"result {i}: error {error:.2e}, eager {allowed:.2e}"
 
     return check
