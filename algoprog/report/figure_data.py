@@ -113,7 +113,13 @@ def _rates(extras: Extras) -> Rows:
 
 
 def _ablations(extras: Extras) -> Rows:
-    for pair in extras.ablations:
-        gain = pair.at_largest
-        ends = _ends(None if gain is None else gain.interval)
-        yield {"new": pair.b, "old": pair.a, "gain": None if gain is None else gain.gain, **ends}
+    for one in extras.ablations:
+        matched, laws, rates = one.matched, one.by_laws, one.matched.rates
+        pair = {"new": one.new, "old": one.old}
+        yield {"series": "repeats at one budget", **pair, "gain": matched.gain, **_ends(matched.interval),
+               "flops": matched.flops, "runs_old": matched.repeats[0], "runs_new": matched.repeats[1],
+               "at_optimal_rates": matched.at_optimal, "searches": 0 if rates is None else rates.searches,
+               "searches_without_optimum": 0 if rates is None else rates.without_optimum,
+               "decades_beyond": matched.decades_beyond, "why_none": matched.reason}  # fmt: skip
+        yield {"series": "laws of both", **pair, "gain": None if laws is None else laws.gain,
+               **_ends(None if laws is None else laws.interval), "flops": None if laws is None else laws.flops_b}  # fmt: skip

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from algoprog.report.figure_study import LEFT, RIGHT, study_figure
 from algoprog.report.numbers import Interval, digits, with_interval
-from algoprog.report.study_runs import Ours
+from algoprog.report.study_runs import OurGain, Ours
 from algoprog.report.style import BLUE, DARK, VERMILLION, drawing, ratio_ticks
 from algoprog.scaling.published import changes
 
@@ -42,10 +42,16 @@ def study_ablations_figure(ours: Ours, caption: str) -> Figure:
     mine = [
         Bar(label, None, told=none if _ran(ours, c) else "no runs")
         if gain is None
-        else Bar(label, gain.gain, gain.interval, with_interval(gain.gain, gain.interval))
+        else Bar(label, gain.gain, gain.interval, _number(gain, c))
         for label, gain, c in found
     ]
     return _two_panels(theirs, mine, caption)
+
+
+def _number(gain: OurGain, change: changes.Change) -> str:
+    """The number; of a single change without repeats it says that it is one by laws, as those of classes always are."""
+    alone = gain.by_laws and change in changes.ABLATIONS
+    return with_interval(gain.gain, gain.interval) + (", laws" if alone else "")
 
 
 def study_interactions_figure(ours: Ours, caption: str) -> Figure:

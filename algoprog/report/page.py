@@ -126,7 +126,7 @@ def _extra_figures(analysis: Analysis, record: Record, found: Extras) -> dict[st
         look = looks(analysis.points["arch"], (run["arch"] for run in record.runs))
         drawn["rates"] = rates_figure(found.optima, look)
     if found.ablations:
-        drawn["ablations"] = ablations_figure(analysis, found.ablations)
+        drawn["ablations"] = ablations_figure(found.ablations, analysis.boot.level)
     return drawn
 
 

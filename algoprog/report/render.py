@@ -20,7 +20,7 @@ from algoprog.report.provenance import facts
 from algoprog.report.record import Record, dig
 from algoprog.report.scripts import TEMPLATES, page_scripts
 from algoprog.report.searches import Extras
-from algoprog.report.style import looks
+from algoprog.report.style import Look, looks
 from algoprog.scaling import Analysis
 
 
@@ -63,7 +63,7 @@ def _texts(view: View) -> dict[str, Any]:
     return {
         "name": dig(record.meta, "sweep", "name") or "unnamed",
         "overview": summary.overview(analysis, record),
-        "findings": summary.findings(analysis),
+        "findings": summary.findings(analysis, view.extras.ablations),
         "warnings": [*view.notes, *analysis.warnings],
         "level": percent(analysis.boot.level),
         "draws": analysis.boot.draws,
@@ -89,10 +89,19 @@ def _tables(view: View) -> dict[str, Any]:
         "runs": content.runs_table(analysis, record),
         "predictions": content_extras.predictions_table(extras.checks, look) if extras.checks else None,
         "rates": content_extras.rates_table(extras.optima, look) if extras.optima else None,
-        "ablations": content_extras.ablations_table(extras.ablations, look) if extras.ablations else None,
+        **_ablations(extras, look, analysis.boot.level),
         "states": throughput.states_table(record, look),
         "failures": throughput.failures_table(record),
         "throughput": throughput.throughput_table(record, look),
+    }
+
+
+def _ablations(extras: Extras, look: Mapping[str, Look], level: float) -> dict[str, Any]:
+    if not extras.ablations:
+        return {"ablations": None, "ablations_told": ""}
+    return {
+        "ablations": content_extras.ablations_table(extras.ablations, look, level),
+        "ablations_told": content_extras.ablations_told(extras.ablations, level),
     }
 
 
@@ -155,8 +164,8 @@ def _alternatives(view: View) -> dict[str, str]:
     """Text for those who do not see the figures: what they show, and the numbers that they are read for."""
     analysis, record = view.analysis, view.record
     archs = listed(sorted(set(analysis.points["arch"])))
-    pairs = [pair for pair, _ in summary.findings(analysis)]
-    told = " ".join(f"{pair}: {text}" for pair, text in summary.findings(analysis))
+    pairs = [pair for pair, _ in summary.findings(analysis, view.extras.ablations)]
+    told = " ".join(f"{pair}: {text}" for pair, text in summary.findings(analysis, view.extras.ablations))
     return {
         "loss": f"Loss against training compute for {archs}. {summary.overview(analysis, record)}",
         "gain": f"Gain over compute, one panel each: {listed(pairs)}. {told}" if pairs else "",
@@ -170,7 +179,8 @@ def _alternatives(view: View) -> dict[str, str]:
         "without the smallest runs, as in the table of sources of spread.",
         "predictions": "Predicted intervals and measured losses of every larger budget, as in the table of predictions.",
         "rates": "Final loss over peak learning rate, one panel per search, as in the table of searches.",
-        "ablations": "Gain of the common new architecture over each ablation with its interval, as in the table of ablations.",
+        "ablations": "Gain of the common new architecture over each ablation with its interval, at one budget and by laws of "
+        "both, as in the table of ablations.",
         **_answer_alternatives(view.answers),
     }
 

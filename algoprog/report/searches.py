@@ -1,4 +1,4 @@
-"""What a sweep's store says beyond its laws: learning-rate searches and checked predictions."""
+"""What a sweep's store says beyond its laws: learning-rate searches, checked predictions and ablations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from algoprog.report.figure_ablations import ablations_of
+from algoprog.report.ablations import Ablation, ablations_of
 from algoprog.report.predictions import check_store
 from algoprog.report.record import Record, dig
-from algoprog.scaling import Analysis, PairGains
+from algoprog.scaling import Analysis
 from algoprog.scaling.predict import Check
 from algoprog.scaling.tuning.optimum import Optimum, find_optima
 
@@ -18,12 +18,12 @@ from algoprog.scaling.tuning.optimum import Optimum, find_optima
 @dataclass(frozen=True)
 class Extras:
     """``checks`` of predictions, ``problem`` why there are none although they were asked for, ``optima`` of searches,
-    ``ablations``: pairs with one common new architecture. Empty where the sweep has none."""
+    ``ablations``: gains of one common new architecture. Empty where the sweep has none."""
 
     checks: tuple[Check, ...]
     problem: str
     optima: tuple[Optimum, ...]
-    ablations: tuple[PairGains, ...]
+    ablations: tuple[Ablation, ...]
 
 
 def extras(analysis: Analysis, record: Record) -> Extras:

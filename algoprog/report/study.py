@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ class Comparison:
         return published_json() | plain(mine)
 
     def _gain(self, change: changes.Change) -> dict[str, Any]:
-        """A published gain beside ours at the largest compute in range of both (null: none)."""
+        """A published gain beside ours (null: none); ``by_laws``: at the largest compute in range, not from repeats."""
         gain = self.ours.gain(change.old, change.new)
-        mine = None if gain is None else {"gain": gain.gain, "interval": gain.interval, "flops": gain.flops_b}
+        mine = None if gain is None else asdict(gain)
         return {
             "change": change.label,
             "from": change.old,

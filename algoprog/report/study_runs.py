@@ -13,9 +13,10 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
-from algoprog.report.numbers import flops, listed
+from algoprog.report.ablations import Ablation, ablation
+from algoprog.report.numbers import Interval, flops, listed
 from algoprog.report.record import dig
-from algoprog.scaling import Analysis, Gain, InputError, analyse, final_frontier, final_points, fit_frontiers, load_runs
+from algoprog.scaling import Analysis, InputError, analyse, final_frontier, final_points, fit_frontiers, load_runs
 from algoprog.scaling.interactions.commands import Conversion, interactions
 from algoprog.scaling.interactions.result import FactorialAnalysis
 from algoprog.scaling.published import changes
@@ -57,21 +58,39 @@ class Part(Generic[T]):
     why: str = ""
 
 
+@dataclass(frozen=True)
+class OurGain:
+    """A gain of ours: at ``flops`` of one budget from repeats, or ``by_laws`` of both at ``flops`` of the new one."""
+
+    gain: float
+    interval: Interval
+    flops: float
+    by_laws: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Ours:
-    """Everything of ours that stands beside the study."""
+    """Everything of ours that stands beside the study. ``singles``: single changes undone, from the runs of ``ablations``."""
 
     laws: Part[Analysis]
     ablations: Part[Analysis]
     together: Part[FactorialAnalysis]
     allocation: Part[SurfaceAnalysis]
+    singles: tuple[Ablation, ...] = ()
 
-    def gain(self, old: str, new: str) -> Gain | None:
-        """The gain of ``new`` over ``old`` at the largest compute in range of both, from the first part that has it."""
+    def gain(self, old: str, new: str) -> OurGain | None:
+        """The gain of ``new`` over ``old``, of single changes by repeats at one budget where there are any.
+
+        Else by laws at the largest compute in range of both, from the first part that has it.
+        """
+        for one in self.singles:
+            matched = one.matched
+            if (one.old, one.new) == (old, new) and matched.gain is not None and matched.flops is not None:
+                return OurGain(matched.gain, matched.interval, matched.flops, by_laws=False)
         for part in (self.ablations, self.laws):
             for pair in part.value.gains if part.value is not None else ():
-                if (pair.a, pair.b) == (old, new) and pair.at_largest is not None:
-                    return pair.at_largest
+                if (pair.a, pair.b) == (old, new) and (found := pair.at_largest) is not None:
+                    return OurGain(found.gain, found.interval, found.flops_b, by_laws=True)
         return None
 
 
@@ -81,11 +100,13 @@ def read_ours(paths: Sequence[Path], draws: int = 1000, seed: int = 0) -> Ours:
     Raises InputError for one that cannot be read or has no finished run.
     """
     given = [_read(path) for path in paths]
+    ablations = _ablations(given, draws, seed)
     return Ours(
         laws=_laws(given, draws, seed),
-        ablations=_ablations(given, draws, seed),
+        ablations=ablations,
         together=_together(given, draws, seed),
         allocation=_allocation(given, draws, seed),
+        singles=() if ablations.value is None else _singles(ablations.value),
     )
 
 
@@ -132,6 +153,14 @@ def _ablations(given: Sequence[Runs], draws: int, seed: int) -> Part[Analysis]:
         if NEW in runs.archs and runs.archs & old:
             return Part(_analysis(runs, [(name, NEW) for name in sorted(runs.archs & old)], draws, seed), runs)
     return Part(why=_nothing(given, "single changes undone in modern"))
+
+
+def _singles(analysis: Analysis) -> tuple[Ablation, ...]:
+    """Every single change that was run; one needs a law of the new recipe alone."""
+    if NEW not in analysis.fit.laws:
+        return ()
+    archs = set(analysis.points["arch"])
+    return tuple(ablation(analysis, change.old, NEW) for change in changes.ABLATIONS if change.old in archs)
 
 
 def _analysis(runs: Runs, wanted: list[tuple[str, str]], draws: int, seed: int) -> Analysis:

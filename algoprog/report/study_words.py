@@ -46,8 +46,9 @@ def _theirs() -> dict[str, str]:
         "study-scaling": f"Points: {scaling_laws.POINTS_FROM}. Lines: as printed in the scaling figure, E = 1.9 held fixed, "
         f"no interval, solid over the FLOPs they were fitted to ({fitted}).",
         "study-ablations": "Bars from the ablation chart: width 64, one seed, loss 5.277, no interval; its readings move in "
-        "steps of 4.3 %. Hatched: constants typed into the authors' code, or read from their curves. Ours: at the largest "
-        "compute in range of both.",
+        "steps of 4.3 %. Hatched: constants typed into the authors' code, or read from their curves. Ours: single changes from "
+        "repeats at one budget, read on the law of modern; classes, and what has no repeats, by laws of both at the largest "
+        "compute in range.",
         "study-interactions": f"{predicted} and {measured} from the text, {measured} from lines of other runs and budgets; the "
         "LSTM's prediction from the authors' code; no interval. Ours: product and joint gain from the same runs; none is "
         "predicted for the LSTM, whose two parts come from two sweeps.",

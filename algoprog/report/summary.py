@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from algoprog.report.ablations import Ablation
 from algoprog.report.growth import Growth, growth
 from algoprog.report.numbers import count, digits, flops, listed, percent, with_interval
 from algoprog.report.record import Record
-from algoprog.scaling import Analysis, Gain, PairGains
+from algoprog.scaling import Analysis, Gain, MatchedGain, PairGains
 
 
 def overview(analysis: Analysis, record: Record) -> str:
@@ -15,9 +16,15 @@ def overview(analysis: Analysis, record: Record) -> str:
     return f"{_what_was_run(analysis, record)} {_laws(analysis)}"
 
 
-def findings(analysis: Analysis) -> list[tuple[str, str]]:
-    """Per pair its name and what was found: the gain inside the data, at the centre of the overlap, and over scale."""
-    return [(f"{pair.b} over {pair.a}", _pair(analysis, pair)) for pair in analysis.gains]
+def findings(analysis: Analysis, ablations: Sequence[Ablation] = ()) -> list[tuple[str, str]]:
+    """Per pair its name and what was found: the gain inside the data, at the centre of the overlap, and over scale.
+
+    For ablations first what repeats at one budget say, which is not by laws of both.
+    """
+    matched = {(one.old, one.new): one.matched for one in ablations}
+    return [
+        (f"{pair.b} over {pair.a}", _pair(analysis, pair, matched.get((pair.a, pair.b)))) for pair in analysis.gains
+    ]
 
 
 def best_losses(analysis: Analysis) -> dict[str, float]:
@@ -86,12 +93,23 @@ def _laws(analysis: Analysis) -> str:
     )
 
 
-def _pair(analysis: Analysis, pair: PairGains) -> str:
+def _pair(analysis: Analysis, pair: PairGains, matched: MatchedGain | None) -> str:
     parts = ["No gain lies inside the data of both." if pair.at_largest is None else _largest(pair.at_largest)]
+    if matched is not None and matched.gain is not None:
+        first = parts[0]
+        parts = [_matched(matched, matched.gain), f"By the laws of both, {first[0].lower()}{first[1:]}"]
     if pair.at_centre is not None:
         parts.append(_centre(pair.at_centre))
     parts.append(scale_sentence(growth(analysis, pair.a, pair.b)))
     return " ".join(parts)
+
+
+def _matched(found: MatchedGain, gain: float) -> str:
+    beyond = "" if found.in_range else f", its law extrapolated by {digits(found.decades_beyond, 2)} decades"
+    return (
+        f"Repeated runs at {flops(found.flops)} FLOPs, read on the law of {found.b}{beyond}, give a gain of "
+        f"{with_interval(gain, found.interval)}."
+    )
 
 
 def _largest(gain: Gain) -> str:
@@ -118,7 +136,7 @@ def beyond(gain: Gain) -> str:
 def _versus_one(gain: Gain) -> str:
     if gain.interval is None or gain.interval[0] > 1 or gain.interval[1] < 1:
         return ""
-    return "; the interval includes 1, so no difference is established"
+    return "; the interval includes 1, so no difference is established by these laws"
 
 
 def scale_sentence(found: Growth) -> str:

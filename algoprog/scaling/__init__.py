@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from algoprog.scaling.fit import FrontierFit, fit_frontiers
     from algoprog.scaling.frontier import RuleFrontier, final_frontier, frontier_by_rule
     from algoprog.scaling.interactions.analysis import factorial
+    from algoprog.scaling.interactions.matched import MatchedGain, matched_gain
     from algoprog.scaling.interactions.result import FactorialAnalysis
     from algoprog.scaling.intervals.bootstrap import Bootstrap, bootstrap
     from algoprog.scaling.intervals.profile import IrreducibleProfile, profile_irreducible
@@ -95,6 +96,10 @@ _HOME = {
         "frontier_by_rule",
     ),
     "interactions.analysis": ("factorial",),
+    "interactions.matched": (
+        "MatchedGain",
+        "matched_gain",
+    ),
     "interactions.result": ("FactorialAnalysis",),
     "intervals.bootstrap": (
         "Bootstrap",
@@ -181,6 +186,7 @@ __all__ = [
     "IsoflopBootstrap",
     "LawRow",
     "Licence",
+    "MatchedGain",
     "PairGains",
     "Policy",
     "PowerLaw",
@@ -224,6 +230,7 @@ __all__ = [
     "law_map",
     "licence",
     "load_runs",
+    "matched_gain",
     "power_report",
     "profile_irreducible",
     "profile_surface",

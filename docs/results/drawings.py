@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from pages import small_png
-from records import HERE, about, analysis, checks, interactions, reversion
+from records import HERE, about, analysis, checks, interactions, reverted
 
 from algoprog.report.figure_factorial import factorial_figure
 from algoprog.report.figure_predictions import predictions_figure
@@ -29,20 +29,19 @@ def _gain(sweep: str) -> Figure:
 
 def _ablations() -> Figure:
     """One row per reversion: the gain of modern at the largest budget with its interval, and the study's value."""
-    found = [(pair.a, reversion(pair.a).effects[0]) for pair in analysis("ablations").gains]
-    rows = sorted(((old, one) for old, one in found if one.gain is not None), key=lambda row: -(row[1].gain or 0.0))
+    rows = [one.matched for one in reverted() if one.matched.gain is not None]
     bars = {change.old: change.gain.value for change in changes.ABLATIONS}
     with drawing():
         figure = new_figure(1.3 + 0.36 * len(rows))
         axes = figure.add_subplot(xscale="log")
-        for y, (old, one) in enumerate(rows):
+        for y, one in enumerate(rows):
             axes.plot([one.gain], [y], "o", color=BLUE, label="ours, 95 % interval" if y == 0 else None)
-            axes.plot(one.gain_interval or (), [y] * len(one.gain_interval or ()), color=BLUE, linewidth=2.5, alpha=0.5)
+            axes.plot(one.interval or (), [y] * len(one.interval or ()), color=BLUE, linewidth=2.5, alpha=0.5)
             axes.plot(
-                [bars[old]], [y], "D", color=VERMILLION, markersize=5, label="study, one seed" if y == 0 else None
+                [bars[one.a]], [y], "D", color=VERMILLION, markersize=5, label="study, one seed" if y == 0 else None
             )
         axes.axvline(1.0, color=DARK, linewidth=1.0)
-        axes.set_yticks(range(len(rows)), [old for old, _ in rows])
+        axes.set_yticks(range(len(rows)), [one.a for one in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(False, axis="y")
         ticks = ratio_ticks(*axes.get_xlim())

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from algoprog.report.ablations import Ablation, ablations_of
 from algoprog.report.predictions import check_store
 from algoprog.report.record import Record, busy_seconds, dig, read_record
 from algoprog.report.searches import optima_of
@@ -95,18 +96,9 @@ def analysis(sweep: str) -> Analysis:
 
 
 @cache
-def reversion(old: str) -> FactorialAnalysis:
-    """modern against ``old`` at the largest budget of the sweep ablations: a factorial experiment with one factor.
-
-    Repeats at the chosen learning rates give the noise, the law of modern turns both losses into compute.
-    """
-    found, table = analysis("ablations"), runs("ablations")
-    largest = table["flops"] > 0.5 * float(table["flops"].max())
-    pair = table[largest & table["arch"].isin((old, "modern"))]
-    return factorial(
-        pair, {"arch": (old, "modern")}, law=found.fit.laws["modern"], law_draws=found.boot.law("modern"),
-        law_range=found.fit.flops_range["modern"], draws=DRAWS, seed=SEED,
-    )  # fmt: skip
+def reverted() -> tuple[Ablation, ...]:
+    """modern against every single reversion, largest gain first: by repeats at the largest budget, and by laws."""
+    return ablations_of(analysis("ablations"), [(old, new) for old, new in about()["ablations"]["compare"]])
 
 
 @cache

@@ -7,12 +7,13 @@ from statistics import median
 
 import numpy as np
 from pages import table
-from records import SWEEPS, about, analysis, checks, interactions, reversion, runs
+from records import SWEEPS, about, analysis, checks, interactions, reverted, runs
 
+from algoprog.report.ablations import at_flops
 from algoprog.report.growth import growth
 from algoprog.report.law_tests import law_tests
 from algoprog.report.numbers import digits, flops, with_interval
-from algoprog.scaling import Gain, final_points
+from algoprog.scaling import Gain, MatchedGain, final_points
 from algoprog.scaling.breakpoints.words import break_sentence
 from algoprog.scaling.interactions.result import Effect
 from algoprog.scaling.published import changes, scaling_laws
@@ -113,22 +114,21 @@ def _gain(gain: Gain | None) -> tuple[str, str]:
 def ablations() -> str:
     """The gain of modern over each single reversion, largest first, beside the study's bar."""
     bars = {change.old: change.gain.value for change in changes.ABLATIONS}
-    found = {pair.a: (reversion(pair.a).effects[0], pair.at_largest) for pair in analysis("ablations").gains}
     rows = []
-    for old, (one, by_laws) in sorted(found.items(), key=lambda item: -(item[1][0].gain or 0.0)):
-        told = (
-            [] if by_laws is None else [f"{with_interval(by_laws.gain, by_laws.interval)} at {flops(by_laws.flops_b)}"]
-        )
-        rows.append([old, *_effect(one)[1:2], *(told or ["none in range"]), f"{bars[old]:g}", _verdict(one, bars[old])])
-    largest = flops(max(row.flops_range[1] for row in analysis("ablations").laws))
-    header = ("reverted to", f"gain of modern at {largest} FLOPs (95 %)", "by laws of both (95 %), FLOPs", "study")
+    for one in reverted():
+        matched, (gain, work) = one.matched, _gain(one.by_laws)
+        told = "not known" if matched.gain is None else with_interval(matched.gain, matched.interval)
+        by_laws = gain if one.by_laws is None else f"{gain} at {work}"
+        rows.append([one.old, told, by_laws, f"{bars[one.old]:g}", _verdict(matched, bars[one.old])])
+    largest = at_flops([one.matched.flops for one in reverted() if one.matched.flops is not None])
+    header = ("reverted to", f"gain of modern at {largest} (95 %)", "by laws of both (95 %), FLOPs", "study")
     return table((*header, "study inside our interval"), rows)
 
 
-def _verdict(one: Effect, value: float) -> str:
-    if one.gain_interval is None:
+def _verdict(one: MatchedGain, value: float) -> str:
+    if one.interval is None:
         return "–"
-    low, high = one.gain_interval
+    low, high = one.interval
     if any(abs(value / end - 1) < AT_AN_END for end in (low, high)):
         return "at its end"
     return "yes" if low <= value <= high else f"no, ours is {'larger' if value < low else 'smaller'}"

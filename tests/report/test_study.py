@@ -184,6 +184,23 @@ def test_our_panels_recover_the_truth(ours: Ours) -> None:
     assert ours.laws.value is not None and set(ours.laws.value.fit.laws) == set(LAWS)
 
 
+def test_single_changes_are_by_repeats_and_classes_by_laws(ours: Ours, tables: list[Path], tmp_path: Path) -> None:
+    for old, truth in (("gelu", 1.3), ("post-norm", 2.0)):
+        found = ours.gain(old, "modern")
+        assert found is not None and not found.by_laws and found.flops == pytest.approx(2.7e11)
+        assert found.interval is not None and found.interval[0] < truth < found.interval[1]
+    classes = ours.gain("lstm", "modern")
+    assert classes is not None and classes.by_laws
+    once = pd.read_csv(tables[1]).query("seed == 0")
+    once.to_csv(tmp_path / "ablations.csv", index=False)
+    alone = read_ours([tmp_path / "ablations.csv"], draws=100)
+    lone = alone.gain("gelu", "modern")
+    assert lone is not None and lone.by_laws
+    right = study_figures(alone)["study-ablations"].axes[1]
+    told = [label.get_text() for axes in right.child_axes for label in axes.get_yticklabels()]
+    assert sum(text.endswith(", laws") for text in told) == 2  # gelu and post-norm
+
+
 def test_our_panels_have_intervals_and_no_text_collides(figures: dict[str, Figure], ours: Ours) -> None:
     for name, figure in figures.items():
         check_texts(name, figure)
@@ -210,6 +227,7 @@ def test_json_has_our_gains_beside_the_published_ones(ours: Ours) -> None:
     assert rows["post-norm"]["published"] == 1.87 and rows["post-norm"]["ours"]["gain"] == pytest.approx(2.0, rel=0.15)
     low, high = rows["post-norm"]["ours"]["interval"]
     assert low < 2.0 < high and rows["modern-sgd"]["ours"] is None
+    assert rows["post-norm"]["ours"]["by_laws"] is False and rows["lstm"]["ours"]["by_laws"] is True
     assert value["together"]["measured"]["gain_interval"] and value["runs"]["interactions"]["from"].endswith("cpu.csv")
 
 

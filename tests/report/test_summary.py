@@ -11,6 +11,7 @@ import pytest
 from algoprog.report.growth import Growth, growth
 from algoprog.report.page import Written
 from algoprog.report.record import read_record
+from algoprog.report.searches import extras
 from algoprog.report.summary import findings, overview, scale_sentence
 from algoprog.scaling import law_gain
 
@@ -32,6 +33,16 @@ def test_every_pair_is_told_with_flags(report: Written) -> None:
     assert "decades beyond the data" in told["modern over lstm"]  # the centre of the overlap is extrapolated there
     assert "in range" in told["modern over retro"]
     assert all("The gain is " in text for text in told.values())
+
+
+def test_ablations_are_told_by_repeats_first(searched_report: Written, searched: Path) -> None:
+    analysis, record = searched_report.analysis, read_record(searched)
+    plain, both = dict(findings(analysis)), dict(findings(analysis, extras(analysis, record).ablations))
+    assert list(plain) == list(both)
+    for name, text in both.items():
+        assert text.startswith("Repeated runs at 2.5e12 FLOPs, read on the law of modern, give a gain of ")
+        assert " By the laws of both, the gain is " in text and "Repeated" not in plain[name]
+        assert text.endswith(plain[name].split(". ", 1)[1])
 
 
 def test_growth_matches_the_gain_function(report: Written) -> None:
