@@ -37,17 +37,23 @@ def forward_backward(
     inputs, targets: [b, T] int64; ``before``: (h, c), each [1, b, D], per layer; ``parts`` as from :func:`slices`.
     """
     tokens = targets.numel()
-    losses, states = [], []
-    for part in parts:
-        with engine.accumulating(last=part is parts[-1]):
-            state = None if before is None else [(h[:, part], c[:, part]) for h, c in before]
-            loss_sum, after = call(inputs[part], targets[part], state, generator)
+
+    def one(rows: Tensor, wanted: Tensor, state: Carried, last: bool) -> tuple[Tensor, Carried]:
+        with engine.accumulating(last):
+            loss_sum, after = call(rows, wanted, state, generator)
             loss = loss_sum / tokens
             engine.backward(loss)
-        losses.append(loss.detach())
+        return loss.detach(), after
+
+    if len(parts) == 1:  # slices that cut nothing off are operations all the same
+        return one(inputs, targets, before, last=True)
+    losses: list[Tensor] = []
+    states: list[Any] = []
+    for part in parts:
+        state = None if before is None else [(h[:, part], c[:, part]) for h, c in before]
+        loss, after = one(inputs[part], targets[part], state, last=part is parts[-1])
+        losses.append(loss)
         states.append(after)
-    if len(parts) == 1:
-        return losses[0], states[0]
     return torch.stack(losses).sum(), None if states[0] is None else _join(states)
 
 

@@ -74,6 +74,8 @@ def _signed(tokens: Tokens) -> npt.NDArray[np.signedinteger[Any]]:
 
 
 def _as_tensor(values: npt.NDArray[np.generic]) -> Tensor:
-    with warnings.catch_warnings():
+    if values.flags.writeable:
+        return torch.from_numpy(values)
+    with warnings.catch_warnings():  # slow, and of no use to tables that are written anew for every interval
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
         return torch.from_numpy(values)

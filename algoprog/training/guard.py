@@ -32,11 +32,12 @@ class Guard:
     def __init__(self, optimizer: torch.optim.Optimizer, engine: Engine) -> None:
         device = engine.place.device
         self._optimizer, self._engine = optimizer, engine
-        self._bad = torch.zeros((), dtype=torch.int64, device=device)
-        self._allowed = torch.zeros((), dtype=torch.int64, device=device)
-        self._refused = torch.zeros((), dtype=torch.float32, device=device)
+        # All of them fp32, as losses and norms are: on a CPU every change of type is an operation of its own.
+        self._left, self._verdict, self._refused, self._zero, self._watched = (
+            torch.zeros((), dtype=torch.float32, device=device) for _ in range(5)
+        )
         self._nan = torch.full((), math.nan, dtype=torch.float32, device=device)
-        self._watched = torch.zeros((), dtype=torch.float32, device=device)
+        self._good = torch.ones((), dtype=torch.bool, device=device)
         self._held: list[tuple[Tensor, Tensor]] = []
         self._flat = isinstance(optimizer, FlatAdamW)
         self._asks = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
@@ -46,31 +47,42 @@ class Guard:
             optimizer.found_inf = self._refused  # type: ignore[attr-defined]
 
     def begin(self, allowed: int, skipped: int = 0) -> None:
-        """A run starts, or goes on after ``skipped`` bad steps."""
-        self._allowed.fill_(allowed)
-        self._bad.fill_(skipped)
+        """A run starts, or goes on after ``skipped`` bad steps. More than 2^24 allowed ones, up to which fp32 counts, are that
+        many."""
+        self._left.fill_(min(allowed - skipped, 2**24))
 
     def judge(self, loss: Tensor, norm: Tensor | None) -> None:
         """Before the update: decide whether it may happen. ``norm`` is None where only the update will know it."""
-        trouble = _zero_if_finite(loss.detach())
         if self._engine.place.world > 1:  # gradients are the same on all ranks, losses are not
-            trouble = self._engine.sum_over_ranks((trouble != 0).float())
+            loss = self._engine.sum_over_ranks(loss - loss)
+        self._watch(self._left, loss)
         if norm is not None:
-            trouble = trouble + _zero_if_finite(norm)
-        refused = (trouble != 0) | (self._bad > self._allowed)
-        self._refused.copy_(refused)
+            self._watch(self._verdict, norm)
+        self._decide()
         if self._flat:
-            self._watched.copy_(torch.where(refused, self._nan, self._refused))
+            torch.where(self._good, self._zero, self._nan, out=self._watched)
         elif not self._asks:
             self._hold()
 
-    def settle(self, norm: Tensor) -> Tensor:
-        """After the update: count, and say whether the step was good (bool scalar). ``norm`` is now known."""
-        good = self._refused + _zero_if_finite(norm) == 0
+    def settle(self, norm: Tensor | None) -> Tensor:
+        """After the update: count, and say whether the step was good (bool scalar, until the next step). ``norm`` is one that
+        only the update made known, else None."""
+        if norm is not None:
+            self._watch(self._verdict, norm)
+            self._decide()
         if not (self._flat or self._asks):
-            self._give_back(good)
-        self._bad.add_(~good)
-        return good
+            self._give_back(self._good)
+        self._left.sub_(self._refused)
+        return self._good
+
+    def _watch(self, verdict: Tensor, x: Tensor) -> None:
+        """The verdict is ``verdict`` if ``x`` is finite, else NaN: one operation where `isfinite` takes four."""
+        torch.addcmul(verdict, x, self._zero, out=self._verdict)
+
+    def _decide(self) -> None:
+        """Good is a verdict of 0 or more: -1 says that one skip more was needed than allowed; NaN fails every comparison."""
+        torch.ge(self._verdict, self._zero, out=self._good)
+        torch.logical_not(self._good, out=self._refused)
 
     def _hold(self) -> None:
         """Copy what an optimiser that asks nobody will change."""
@@ -88,8 +100,3 @@ class Guard:
                 if isinstance(value, Tensor) and id(value) not in known:
                     value.copy_(torch.where(good.to(value.device), value, torch.zeros_like(value)))
         self._held = []
-
-
-def _zero_if_finite(x: Tensor) -> Tensor:
-    """0 where x is finite, else NaN: one operation where `isfinite` takes four, of which every step would pay eight."""
-    return x - x

@@ -25,10 +25,14 @@ class MetricBuffer:
     def __init__(self, size: int, engine: Engine) -> None:
         self._engine = engine
         self._rows = torch.zeros(size, 2, dtype=torch.float64, device=engine.place.device)
+        self._row = torch.zeros(1, 2, dtype=torch.float64, device=engine.place.device)
+        self._loss, self._norm = self._row[0, 0], self._row[0, 1]
 
     def record(self, loss: Tensor, grad_norm: Tensor, at: Tensor) -> None:
         """Keep two scalars in row ``at`` [1] int64, a counter on the device."""
-        self._rows.index_copy_(0, at, torch.stack((loss, grad_norm)).double()[None])
+        self._loss.copy_(loss)
+        self._norm.copy_(grad_norm)
+        self._rows.index_copy_(0, at, self._row)
 
     def drain(self, steps: int, numbers: Sequence[float]) -> Drained:
         """Average the first ``steps`` rows over ranks and read them; ``numbers`` are added up over ranks on the way."""

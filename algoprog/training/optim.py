@@ -53,16 +53,16 @@ def clip_gradients(config: OptimConfig, optimizer: torch.optim.Optimizer, model:
     return nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
 
 
-def rate_tensor(optimizer: torch.optim.Optimizer, engine: Engine) -> Tensor | None:
+def rate_tensor(optimizer: torch.optim.Optimizer, engine: Engine, rate: Tensor) -> Tensor | None:
     """A scalar on the device that ``optimizer`` can take its learning rate from; None if it must be a number of the host's.
 
-    It is float64, so that rates are those that a number would give. PyTorch's fused optimisers read fp32 on a GPU.
+    It is ``rate`` itself, a float64 scalar, so that rates are those that a number would give. PyTorch's fused optimisers read
+    fp32 on a GPU: for them it is a scalar of its own, into which every step copies ``rate``.
     """
     flat = isinstance(optimizer, FlatAdamW)
     if engine.capture_obstacle() is not None or not (flat or optimizer.defaults.get("fused")):
         return None
-    device = engine.place.device
-    return torch.zeros((), dtype=torch.float64 if flat or device.type == "cpu" else torch.float32, device=device)
+    return rate if flat or rate.device.type == "cpu" else torch.zeros((), dtype=torch.float32, device=rate.device)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:

@@ -6,11 +6,13 @@ on its own rows.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from algoprog.config import InputError, LstmConfig, RunConfig
-from algoprog.data.order import Order, reset_draw
+from algoprog.data.order import Ints, Order, reset_draw
 from algoprog.training.engines import Engine, Placement
 
 Carried = list[tuple[Tensor, Tensor]] | None
@@ -31,11 +33,17 @@ def carries(config: RunConfig) -> bool:
     return isinstance(config.model, LstmConfig) and config.model.carry_state
 
 
-def forgets(config: RunConfig, order: Order, step: int) -> bool:
-    """Whether the recurrent state starts from zero at this step: a stream starts over, or the random reset strikes."""
-    if not isinstance(config.model, LstmConfig):
-        return False
-    return order.starts_fresh(step) or reset_draw(config.seed, step) < config.model.reset_probability
+def forgotten(config: RunConfig, order: Order, first: int, starts: Ints) -> npt.NDArray[np.bool_]:
+    """Whether carried state starts from zero at each step from ``first`` on, [steps]: a stream starts over, or the random
+    reset strikes. Never, where none is carried. ``starts`` [steps, B] is what all ranks read at these steps."""
+    found = np.zeros(len(starts), dtype=np.bool_)
+    if not (isinstance(config.model, LstmConfig) and config.model.carry_state):
+        return found
+    at_start = (starts == 0).any(axis=1)  # few steps: only they, and the first of all, are worth asking the order about
+    for i, step in enumerate(range(first, first + len(starts))):
+        begun = (step == 0 or at_start[i]) and order.starts_fresh(step)
+        found[i] = begun or reset_draw(config.seed, step) < config.model.reset_probability
+    return found
 
 
 def masks(config: RunConfig) -> bool:
@@ -65,8 +73,8 @@ class CarriedState:
         """Keep the state that a step ended with, or, after a step that was not ``good`` (bool scalar), that it began with."""
         assert after is not None and before is not None
         for (h, c), (new_h, new_c), (old_h, old_c) in zip(self._layers, after, before, strict=True):
-            h.copy_(torch.where(good, new_h, old_h))
-            c.copy_(torch.where(good, new_c, old_c))
+            torch.where(good, new_h, old_h, out=h)
+            torch.where(good, new_c, old_c, out=c)
 
     def set(self, carried: Carried) -> None:
         """Take over ``carried``; None is the zero state."""

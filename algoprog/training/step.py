@@ -46,7 +46,7 @@ class TrainingStep:
         self.inputs = StepInputs(config, store, engine.place, longest_interval)
         self.buffer = MetricBuffer(longest_interval, engine)
         self.state = CarriedState(config, engine.place) if carries(config) else None
-        self.rate = rate_tensor(optimizer, engine)
+        self.rate = rate_tensor(optimizer, engine, self.inputs.rate)
         self.guard = Guard(optimizer, engine)
         self.done = 0
 
@@ -89,7 +89,7 @@ class TrainingStep:
 
     def __call__(self) -> None:
         inputs, targets = self.inputs.batch()
-        before = None if self.state is None else self.state.before(self.inputs.keep())
+        before = None if self.state is None else self.state.before(self.inputs.keep)
         masks_of_step = mask_generator(self.config, self.done, self.engine)
         loss, after = forward_backward(self.call, self.engine, inputs, targets, before, masks_of_step, self.parts)
         norm = self.engine.grad_norm  # of an engine that clips by itself
@@ -97,12 +97,12 @@ class TrainingStep:
             norm = self.clip()
         if self.rate is None:
             set_lr(self.optimizer, self.config.optim.lr * self.factors[self.done])
-        else:
-            self.rate.copy_(self.inputs.rate())
+        elif self.rate is not self.inputs.rate:
+            self.rate.copy_(self.inputs.rate)
         known_later = norm is self.engine.grad_norm or isinstance(self.optimizer, FlatAdamW)
         self.guard.judge(loss, None if known_later else norm)
         self.engine.update()
-        good = self.guard.settle(norm)
+        good = self.guard.settle(norm if known_later else None)
         if self.state is not None:
             self.state.store(after, before, good)
         self.buffer.record(loss, norm, self.inputs.cursor)

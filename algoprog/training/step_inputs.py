@@ -1,4 +1,4 @@
-"""What the steps of one interval read, in tables on the device, indexed by a counter on the device.
+"""What the steps of one interval read, in one table on the device, indexed by a counter on the device.
 
 Once per interval the host computes its rows from (seed, step) and sends them; between two intervals no step needs the host.
 All that is random (order of windows, random resets) is computed by :mod:`algoprog.data.order` for the whole interval at once,
@@ -18,13 +18,15 @@ from algoprog.data.order import Order
 from algoprog.data.store import TokenStore
 from algoprog.training.device_data import DeviceTokens, send
 from algoprog.training.engines import Placement
-from algoprog.training.recurrent import forgets
+from algoprog.training.recurrent import carries, forgotten
 
 
 class StepInputs:
-    """Tables for up to ``capacity`` K steps of b rows, at addresses that never change.
+    """A table for up to ``capacity`` K steps of b rows, at an address that never changes.
 
-    ``cursor`` [1] int64 counts the steps of the interval on the device; a step ends with :meth:`advance`.
+    ``cursor`` [1] int64 counts the steps of the interval on the device. A step begins with :meth:`batch`, which also puts the
+    step's learning rate into ``rate`` (float64 scalar), and whether carried state survives into it into ``keep`` (bool
+    scalar); it ends with :meth:`advance`.
     """
 
     def __init__(self, config: RunConfig, store: TokenStore, place: Placement, capacity: int) -> None:
@@ -32,32 +34,32 @@ class StepInputs:
         rows, device = config.batch // place.world, place.device
         self.tokens = DeviceTokens(store.train, config.model.context, capacity * rows, device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
-        self._starts = torch.zeros(capacity, rows, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(capacity, dtype=torch.float64, device=device)
-        self._keeps = torch.zeros(capacity, dtype=torch.bool, device=device)
+        # A row per step, of eight bytes each: b starts, the rate, the flag eight times. One operation fetches all of it; after
+        # a backward pass has used up the caches, an operation on a single number takes five times as long as in a tight loop.
+        self._table = torch.zeros(capacity, rows + 2, dtype=torch.int64, device=device)
+        self._row = torch.zeros(1, rows + 2, dtype=torch.int64, device=device)
+        self._starts = self._row[0, :rows]
+        self.rate = self._row.view(torch.float64)[0, rows]
+        self.keep = self._row.view(torch.bool)[0, -1]
+        self._one = torch.ones(1, dtype=torch.int64, device=device)
 
     def load(self, config: RunConfig, order: Order, rates: Sequence[float], first: int) -> None:
         """Make ready for the ``len(rates)`` steps from step ``first`` on; ``rates`` are their learning rates."""
         steps, place = len(rates), self._place
-        starts = self.tokens.locate(order.windows_of(first, steps, place.rank, place.world))
-        keeps = [not forgets(config, order, step) for step in range(first, first + steps)]
-        send(starts, self._starts[:steps])
-        send(np.asarray(rates, dtype=np.float64), self._rates[:steps])
-        send(np.asarray(keeps), self._keeps[:steps])
+        starts = order.windows_of(first, steps, place.rank, place.world)
+        of_all = starts if place.world == 1 or not carries(config) else order.windows_of(first, steps)
+        rows = np.empty((steps, self._row.shape[1]), dtype=np.int64)
+        rows[:, :-2] = self.tokens.locate(starts)
+        rows[:, -2] = np.asarray(rates, dtype=np.float64).view(np.int64)
+        rows[:, -1] = np.repeat(~forgotten(config, order, first, of_all), 8).view(np.int64)
+        send(rows, self._table[:steps])
         self.cursor.zero_()
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Inputs and targets of the step, each [b, T] int64."""
-        return self.tokens.rows(self._starts.index_select(0, self.cursor)[0])
-
-    def rate(self) -> Tensor:
-        """Learning rate of the step, float64 scalar."""
-        return self._rates.index_select(0, self.cursor)[0]
-
-    def keep(self) -> Tensor:
-        """Whether carried state survives into the step, bool scalar."""
-        return self._keeps.index_select(0, self.cursor)[0]
+        torch.index_select(self._table, 0, self.cursor, out=self._row)
+        return self.tokens.rows(self._starts)
 
     def advance(self) -> None:
         """On to the next step of the interval."""
-        self.cursor.add_(1)
+        self.cursor.add_(self._one)

@@ -203,13 +203,15 @@ def test_the_host_reads_nothing_between_drains(
 def test_rates_on_the_device_have_every_bit(engine: Engine) -> None:
     config = config_of("modern")
     model = build_model(config.model, 0)
-    rate = rate_tensor(build_optimizer(config.optim, model), engine)
-    assert rate is not None and rate.dtype == torch.float64
+    table = torch.zeros((), dtype=torch.float64)
+    assert rate_tensor(build_optimizer(config.optim, model), engine, table) is table
     rmsprop = config.optim.model_copy(update={"name": "rmsprop"})
-    assert rate_tensor(build_optimizer(rmsprop, model), engine) is None
+    assert rate_tensor(build_optimizer(rmsprop, model), engine, table) is None
+    elsewhere = rate_tensor(build_optimizer(config.optim, model), engine, table.to("meta"))  # stands for a GPU
+    assert elsewhere is not None and elsewhere.dtype == torch.float32
     distributed = Nowhere()
     distributed.place = dataclasses.replace(distributed.place, world=2)
-    assert rate_tensor(build_optimizer(config.optim, model), distributed) is None
+    assert rate_tensor(build_optimizer(config.optim, model), distributed, table) is None
 
 
 def test_a_ring_of_metrics_is_indexed_on_the_device(engine: Engine) -> None:

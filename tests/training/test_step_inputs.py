@@ -10,13 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algoprog.config import BudgetConfig, RunConfig
-from algoprog.data.order import make_order
+from algoprog.config import BudgetConfig, LstmConfig, RunConfig
+from algoprog.data.order import Order, make_order, reset_draw
 from algoprog.data.store import TokenStore
 from algoprog.recipes import resolve
 from algoprog.training import device_data
 from algoprog.training.engines import Placement
-from algoprog.training.recurrent import forgets
 from algoprog.training.step_inputs import StepInputs
 
 KINDS = ["shuffled", "streams"]
@@ -36,6 +35,14 @@ def config_of(kind: str, batch: int, context: int, seed: int) -> RunConfig:
     )
     overrides = {"batch": batch, "model": model, "data": {"tokenizer": "bpe-300"}}
     return resolve(arch, 16, BudgetConfig(tokens=10**6), seed=seed, overrides=overrides)
+
+
+def forgets(config: RunConfig, order: Order, step: int) -> bool:
+    """What an LSTM's step must do with the state that it is handed."""
+    model = config.model
+    if not isinstance(model, LstmConfig):
+        return False
+    return order.starts_fresh(step) or reset_draw(config.seed, step) < model.reset_probability
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,8 +94,8 @@ def test_a_step_reads_the_batch_of_the_order(
                     want, want_targets = order.batch(store.train, start + i, rank, world)
                     assert torch.equal(found, torch.from_numpy(want)) and found.dtype == torch.int64
                     assert torch.equal(targets, torch.from_numpy(want_targets))
-                    assert inputs.rate().item() == rates[i]
-                    assert inputs.keep().item() is not forgets(config, order, start + i)
+                    assert inputs.rate.item() == rates[i]
+                    assert inputs.keep.item() is not forgets(config, order, start + i)
                     inputs.advance()
 
 
