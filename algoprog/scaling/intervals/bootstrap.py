@@ -13,8 +13,8 @@ noise. Repeats of one design: the lowest of three drawn from three has too littl
 counted twice, their noise shrinks twice, and intervals come out up to a third too narrow.
 
 Intervals are percentiles of the draws, and these are the headline. Over two, three and four decades, with realistic noise,
-they cover 95 to 98 % of simulated sweeps, the profile likelihood beside them 92 to 95 %. ``bca.py`` is there for
-comparison: it corrects for the bias of the draws, and where draws repeat the choice of a minimum it covers 82 to 92 %.
+they cover 93 to 97 % of simulated sweeps, the profile likelihood beside them 91 to 96 %. ``bca.py`` is there for
+comparison: it corrects for a bias of the draws, of which little is left, and covers 90 to 95 %.
 All of it is in ``docs/coverage.md``, made by ``benchmarks/coverage.py``.
 
 Each draw redoes budgets, frontier and fit, with the objective (and knee) of the fit to all data. E is estimated anew in
