@@ -1,4 +1,4 @@
-"""What a sweep was asked: interactions and a chain as its file declares them, and the tests of its laws."""
+"""What a sweep was asked: interactions and a chain as its file declares them, the optimal size, and the tests of its laws."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from algoprog.report.chain import Asked, Chain, decompose_chain
 from algoprog.report.law_tests import ArchTests, GainLicence, gains_beyond, law_tests
+from algoprog.report.optimal_size import OptimalSize, optimal_sizes
 from algoprog.report.record import Record, Row, dig
 from algoprog.scaling import Analysis, InputError, load_runs
 from algoprog.scaling.interactions.analysis import factorial
@@ -20,7 +21,7 @@ FEWEST_DRAWS = 100
 @dataclass(frozen=True, eq=False)
 class Answers:
     """``factorial`` and ``chain`` where the sweep asks for them, or the problem; ``laws``: the tests of every architecture,
-    ``beyond``: the licences of extrapolated gains."""
+    ``beyond``: the licences of extrapolated gains; ``sizes``: of every architecture with the sizes for it."""
 
     factorial: FactorialAnalysis | None
     factorial_problem: str
@@ -28,6 +29,7 @@ class Answers:
     chain_problem: str
     laws: tuple[ArchTests, ...]
     beyond: tuple[GainLicence, ...]
+    sizes: tuple[OptimalSize, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def answers(folder: Path, analysis: Analysis, record: Record, draws: int) -> Ans
     found, problem = _factorial(folder, analysis, declared_factors(record.meta), draws)
     chain, lacking = _chain(analysis, declared_chain(record.meta))
     tests = law_tests(analysis, draws)
-    return Answers(found, problem, chain, lacking, tests, gains_beyond(analysis, tests))
+    beyond, sizes = gains_beyond(analysis, tests), optimal_sizes(analysis, draws)
+    return Answers(found, problem, chain, lacking, tests, beyond, sizes)
 
 
 def _factorial(

@@ -32,7 +32,7 @@ SHORT = {
 
 def isoflop_figure(found: Isoflop, boot: IsoflopBootstrap | None = None) -> Figure:
     """Above: loss against parameters, one colour per budget, with the fitted curve and its minimum. Below: N* against
-    compute with intervals and the fitted line.
+    compute with intervals and the fitted line, and beside it the optimum of the surface that gives the slices their shape.
 
     A filled diamond is a minimum that counts; a slice that failed its bracketing checks is drawn hollow or named in the
     key. Raises InputError if no budget has a fitted minimum.
@@ -105,12 +105,14 @@ def _draw_sizes(axes: Axes, found: Isoflop, boot: IsoflopBootstrap | None, colou
         ends = boot.params_interval(used) if boot is not None and one.used else None
         used += one.used
         if ends is not None:
+            # Ends wider than the diamond: an interval shorter than the marker would hide behind it.
             axes.plot(
-                [one.flops] * 2, ends, color=colour, linewidth=3, alpha=0.5, solid_capstyle="butt", gid="interval"
-            )
+                [one.flops] * 2, ends, color=colour, linewidth=3, marker="_", markersize=13, markeredgewidth=1.4,
+                solid_capstyle="butt", zorder=3.5, gid="interval",
+            )  # fmt: skip
             low, high = min(low, ends[0]), max(high, ends[1])
         axes.plot(
-            [one.flops], [one.params], "D", markersize=6, markerfacecolor=colour if one.used else "white",
+            [one.flops], [one.params], "D", markersize=5.5, markerfacecolor=colour if one.used else "white",
             markeredgecolor=DARK, markeredgewidth=0.8, zorder=4, gid="size",
         )  # fmt: skip
     title = "optimal size against compute"
@@ -121,6 +123,13 @@ def _draw_sizes(axes: Axes, found: Isoflop, boot: IsoflopBootstrap | None, colou
         interval = boot.intervals["a"] if boot is not None else None
         level = f" ({percent(boot.level)})" if boot is not None else ""
         title = f"optimal size: N* grows as C to the power {with_interval(found.allocation.a, interval)}{level}"
+    surface = found.surface.surface if found.surface is not None else None
+    if surface is not None:
+        ends = surface.optimal(float(budgets.min()))[0], surface.optimal(float(budgets.max()))[0]
+        axes.plot(
+            [budgets.min(), budgets.max()], ends, color=GREY, linewidth=1.4, linestyle=DASHED, zorder=2, gid="surface"
+        )
+        low, high = min(low, *ends), max(high, *ends)
     log_y(axes, low / 1.5, high * 1.5)
     axes.set_xlabel("training compute (FLOPs)")
     axes.set_ylabel("optimal parameters N*")
@@ -139,5 +148,9 @@ def _legend(found: Isoflop, boot: IsoflopBootstrap | None, colours: list[str]) -
     grey: dict[str, Any] = {"markeredgecolor": DARK, "linestyle": "none", "marker": "D", "markersize": 6}
     entries.append(("fitted minimum", Line2D([], [], markerfacecolor=GREY, **grey)))
     if boot is not None:
-        entries.append((f"{percent(boot.level)} interval", Line2D([], [], color=GREY, linewidth=3, alpha=0.6)))
+        entries.append((f"{percent(boot.level)} interval", Line2D([], [], color=GREY, linewidth=3)))
+    if found.allocation is not None:
+        entries.append(("line through the minima", Line2D([], [], color=DARK, linewidth=1.4)))
+    if found.surface is not None and found.surface.surface is not None:
+        entries.append(("optimum of the surface", Line2D([], [], color=GREY, linewidth=1.4, linestyle=DASHED)))
     return entries

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from algoprog.report.figure_study import LEFT, RIGHT, say, study_figure
+from algoprog.report.kaplan_policy import our_policy, waste_band
 from algoprog.report.numbers import percent, with_interval
 from algoprog.report.study_runs import Part
 from algoprog.report.style import BLUE, DARK, DASHED, drawing, flops_axis, ratio_axis
-from algoprog.scaling.allocation import AllocationGain, Policy
-from algoprog.scaling.intervals.bootstrap import percentiles
-from algoprog.scaling.laws import FloatArray
+from algoprog.scaling.allocation import AllocationGain
 from algoprog.scaling.published import frontier_history
 from algoprog.scaling.search import Status
-from algoprog.scaling.surface.law import Surface
 from algoprog.scaling.surface.study import SurfaceAnalysis
 
 LOW, HIGH = 1e16, 1e24
@@ -73,7 +69,7 @@ def _ours(axes: Axes, found: SurfaceAnalysis) -> float:
     grid = np.geomspace(low / REACH, high * REACH, GRID)
     curve = np.exp(AllocationGain(surface, policy).log_old(np.log(grid)))
     inside = (grid >= low) & (grid <= high)
-    band = _band(found, policy, grid)
+    band = waste_band(found, policy, grid)
     if band is not None:
         axes.fill_between(grid, *band, color=BLUE, alpha=0.12, linewidth=0, gid="band")
         axes.fill_between(grid, *band, where=inside.tolist(), color=BLUE, alpha=0.15, linewidth=0)
@@ -86,23 +82,3 @@ def _ours(axes: Axes, found: SurfaceAnalysis) -> float:
     flops_axis(axes, low / REACH, high * REACH)
     top = float(curve.max()) if band is None else float(band[1].max())
     return top * 1.6  # room for the text
-
-
-def our_policy(surface: Surface, low: float, high: float) -> Policy:
-    """Kaplan's exponent through our optimum in the middle, in ln C, of ``low`` to ``high`` FLOPs."""
-    centre = math.sqrt(low * high)
-    p = frontier_history.allocation_gain().policy.p
-    return Policy.through(surface.optimal(centre)[0], centre, p)
-
-
-def _band(found: SurfaceAnalysis, policy: Policy, grid: FloatArray) -> tuple[FloatArray, FloatArray] | None:
-    """Pointwise interval over the draws of the surface; the policy is a choice and stays."""
-    values = found.boot.values
-    rows = np.column_stack([values[name] for name in ("E", "A", "B", "alpha", "beta")])
-    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 1:] > 0).all(axis=1) & (rows[:, 0] >= 0)]
-    if not len(rows):
-        return None
-    drawn = np.array([AllocationGain(Surface(*map(float, row)), policy).log_old(np.log(grid)) for row in rows])
-    ends = [percentiles(column, found.boot.level) for column in np.exp(drawn).T]
-    lows, highs = zip(*(end for end in ends if end is not None), strict=True)
-    return np.array(lows), np.array(highs)

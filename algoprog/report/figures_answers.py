@@ -1,7 +1,8 @@
-"""The figures of interactions, tests for a break and a decomposed chain, and what they show as CSV."""
+"""The figures of interactions, optimal sizes, tests for a break and a decomposed chain, and what they show as CSV."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,9 +14,11 @@ from algoprog.report.chain import Chain, shares_told
 from algoprog.report.figure_breaks import break_figure
 from algoprog.report.figure_extrapolation import extrapolation_figure
 from algoprog.report.figure_factorial import factorial_figure
+from algoprog.report.figure_isoflop import isoflop_figure
 from algoprog.report.figure_reference import reference_figure
 from algoprog.report.figure_waterfall import waterfall_figure
 from algoprog.report.law_tests import ArchTests
+from algoprog.report.optimal_size import Fits, OptimalSize
 from algoprog.scaling import InputError
 from algoprog.scaling.breakpoints.breaks import BreakTest
 from algoprog.scaling.breakpoints.extrapolation import Extrapolation
@@ -23,7 +26,7 @@ from algoprog.scaling.decomposition.estimate import Estimate
 from algoprog.scaling.interactions.result import FactorialAnalysis
 
 MOST_DRAWN = 4  # architectures whose tests are drawn: two figures each
-PER_ARCH = ("break", "extrapolation")
+PER_ARCH = ("break", "extrapolation", "isoflop")
 
 Rows = list[dict[str, Any]]
 
@@ -33,6 +36,8 @@ def answer_figures(found: Answers) -> dict[str, Figure]:
     drawn = {}
     if found.factorial is not None and any(one.log_gain is not None for one in found.factorial.effects):
         drawn["interactions"] = factorial_figure(found.factorial)
+    for name, fits in drawn_sizes(found.sizes):
+        drawn[name] = isoflop_figure(fits.slices, fits.boot)
     for names, one in drawn_tests(found.laws):
         if one.test is not None and one.test.evidence is not None:
             drawn[names[0]] = break_figure(one.test)
@@ -57,12 +62,24 @@ def drawn_tests(tests: Sequence[ArchTests]) -> list[tuple[tuple[str, str], ArchT
         or (one.extrapolation is not None and one.extrapolation.cuts)
     ]
     chosen = sorted(sorted(telling, key=lambda item: -item[1].points)[:MOST_DRAWN], key=lambda item: item[0])
-    slugs = [_slug(one.arch) for _, one in chosen]
-    found = []
-    for (number, one), slug in zip(chosen, slugs, strict=True):
-        part = slug if slug and slugs.count(slug) == 1 else f"{slug or 'arch'}-{number}"
-        found.append(((f"{PER_ARCH[0]}-{part}", f"{PER_ARCH[1]}-{part}"), one))
-    return found
+    parts = _parts([(number, one.arch) for number, one in chosen])
+    return [((f"break-{part}", f"extrapolation-{part}"), one) for part, (_, one) in zip(parts, chosen, strict=True)]
+
+
+def drawn_sizes(sizes: Sequence[OptimalSize]) -> list[tuple[str, Fits]]:
+    """The fits that have a slice to draw, with the name of its figure."""
+    chosen = [(number, one) for number, one in enumerate(sizes) if one.fits is not None and one.fits.drawn]
+    parts = _parts([(number, one.arch) for number, one in chosen])
+    return [(f"isoflop-{part}", one.fits) for part, (_, one) in zip(parts, chosen, strict=True) if one.fits is not None]
+
+
+def _parts(chosen: Sequence[tuple[int, str]]) -> list[str]:
+    """What a figure's name ends in: the architecture, with its number where that is not unique in a file's name."""
+    slugs = [_slug(arch) for _, arch in chosen]
+    return [
+        slug if slug and slugs.count(slug) == 1 else f"{slug or 'arch'}-{number}"
+        for slug, (number, _) in zip(slugs, chosen, strict=True)
+    ]
 
 
 def _slug(arch: str) -> str:
@@ -75,6 +92,7 @@ def answer_rows(found: Answers) -> dict[str, Rows]:
     rows: dict[str, Rows] = {}
     if found.factorial is not None:
         rows["interactions"] = list(_interactions(found.factorial))
+    rows |= {name: list(_sizes(fits)) for name, fits in drawn_sizes(found.sizes)}
     for names, one in drawn_tests(found.laws):
         if one.test is not None and one.test.evidence is not None:
             rows[names[0]] = list(_break(one.test))
@@ -98,6 +116,21 @@ def _interactions(found: FactorialAnalysis) -> Iterator[dict[str, Any]]:
     ]  # fmt: skip
     for name, one in series:
         yield {"series": name, "factors": one.name, "gain": one.gain, **_ends(one.gain_interval)}
+
+
+def _sizes(fits: Fits) -> Iterator[dict[str, Any]]:
+    found, boot, drawn = fits.slices, fits.boot, 0
+    data = found.points
+    for group, params, tokens, loss in zip(found.groups, data.params, data.tokens, data.loss, strict=True):
+        yield {"series": "run", "flops": found.slices[group].flops, "params": params, "tokens": tokens, "loss": loss}
+    for one in found.slices:
+        if math.isfinite(one.params):
+            ends = boot.params_interval(drawn) if one.used else None
+            yield {"series": "minimum", "flops": one.flops, "params": one.params, "tokens": one.tokens, "loss": one.loss,
+                   **_ends(ends), "counts": one.used, "checks_failed": " ".join(one.flags)}  # fmt: skip
+        drawn += one.used
+    if found.allocation is not None:
+        yield {"series": "exponent of N*", "value": found.allocation.a, **_ends(boot.intervals["a"])}
 
 
 def _break(test: BreakTest) -> Iterator[dict[str, Any]]:

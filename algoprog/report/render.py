@@ -10,11 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from algoprog.report import content, content_answers, content_extras, summary, throughput
+from algoprog.report import content, content_answers, content_extras, content_sizes, summary, throughput
 from algoprog.report.answers import Answers
 from algoprog.report.explore import embedded
 from algoprog.report.figure_rates import shown_of
-from algoprog.report.figures_answers import drawn_tests
+from algoprog.report.figures_answers import drawn_sizes, drawn_tests
 from algoprog.report.numbers import listed, percent
 from algoprog.report.provenance import facts
 from algoprog.report.record import Record, dig
@@ -128,6 +128,18 @@ def _answers(view: View) -> dict[str, Any]:
         "decomposition_problem": found.chain_problem,
         "references": content_answers.references_table(chain) if chain else None,
         "references_over": "calendar time" if chain and chain.timed else "compute",
+        **_sizes(found, look),
+    }
+
+
+def _sizes(found: Answers, look: Mapping[str, Look]) -> dict[str, Any]:
+    sizes = found.sizes
+    return {
+        "sizes_told": content_sizes.sizes_told(sizes),
+        "sizes": content_sizes.sizes_table(sizes, look) if any(one.ways for one in sizes) else None,
+        "sizes_waste": content_sizes.waste_table(sizes, look) if any(one.waste for one in sizes) else None,
+        "sizes_method": content_sizes.sizes_method(sizes),
+        "sizes_drawn": [(fits.surface.arch, name) for name, fits in drawn_sizes(sizes)],
     }
 
 
@@ -193,6 +205,11 @@ def _answer_alternatives(found: Answers) -> dict[str, str]:
         "the decomposition.",
         "reference": "The gain of the newest architecture over every older one, with bands, as in the table of references.",
     }
+    for name, fits in drawn_sizes(found.sizes):
+        told[name] = (
+            f"Loss over parameters of {fits.surface.arch} at each budget with its fitted minimum, and the optimal size over "
+            "compute, as in the table of optimal sizes."
+        )
     for (broken, tested), one in drawn_tests(found.laws):
         told[broken] = (
             f"Frontier of {one.arch} with one law and with two pieces, residuals, and F of a break by its position."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from algoprog.scaling.published import changes, frontier_history, scaling_laws
+from algoprog.scaling.published import changes, frontier_history, optimal_size, scaling_laws
 from algoprog.scaling.published.derived import Derived, derived
 from algoprog.scaling.published.number import STUDY, Number
 
@@ -15,7 +15,9 @@ def all_numbers() -> dict[str, tuple[Number, ...]]:
         "scaling": (scaling_laws.IRREDUCIBLE, *scaling_laws.LINES, *scaling_laws.REFITTED, *scaling_laws.GAINS),
         "ablations": tuple(change.gain for change in (*changes.ABLATIONS, *changes.CLASSES)),
         "interactions": changes.TOGETHER,
-        "allocation": (*frontier_history.SURFACE, *frontier_history.POLICY, *frontier_history.ALLOCATION_GAINS),
+        "allocation": (
+            *frontier_history.SURFACE, *frontier_history.POLICY, *optimal_size.EXPONENTS, *frontier_history.ALLOCATION_GAINS,
+        ),
         "progress": (
             *frontier_history.TREND, *frontier_history.TOTALS, *frontier_history.SCALE_DEPENDENT,
             frontier_history.FIRST_TRANSFORMER, frontier_history.INVARIANT, frontier_history.TARGET,
