@@ -39,9 +39,15 @@ def extras(analysis: Analysis, record: Record) -> Extras:
 
 
 def optima_of(record: Record) -> tuple[Optimum, ...]:
-    """The optimum of every learning-rate search; a run that diverged counts with an infinite loss at its planned FLOPs."""
+    """The optimum of every learning-rate search; a run that diverged counts with an infinite loss at its planned FLOPs.
+
+    Trials of a search over many settings (``tune``) are none: between two of them more changes than the rate.
+    """
+    tuned = _tuned(record)
     rows = []
     for run in record.runs:
+        if (run["arch"], run["width"]) in tuned:
+            continue
         lr, loss = dig(run["config"], "optim", "lr"), dig(run["result"], "loss")
         if run["state"] not in ("done", "diverged") or not isinstance(lr, int | float) or not lr > 0:
             continue
@@ -52,3 +58,9 @@ def optima_of(record: Record) -> tuple[Optimum, ...]:
             "lr": float(lr), "seed": run["seed"],
         })  # fmt: skip
     return find_optima(pd.DataFrame(rows)) if rows else ()
+
+
+def _tuned(record: Record) -> set[tuple[str, int]]:
+    """Architectures and widths that the sweep tunes over many settings."""
+    grids = dig(record.meta, "sweep", "grids") or []
+    return {(arch, width) for grid in grids if grid.get("tune") for arch in grid["arch"] for width in grid["width"]}

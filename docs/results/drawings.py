@@ -7,9 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from pages import small_png
-from records import HERE, about, analysis, checks, interactions, reverted
+from records import HERE, about, analysis, checks, interactions, optimal, reverted
 
 from algoprog.report.figure_factorial import factorial_figure
+from algoprog.report.figure_isoflop import isoflop_figure
 from algoprog.report.figure_predictions import predictions_figure
 from algoprog.report.figures import gain_figure, loss_figure, render_png
 from algoprog.report.style import BLUE, DARK, VERMILLION, drawing, new_figure, ratio_ticks
@@ -52,6 +53,12 @@ def _ablations() -> Figure:
     return figure
 
 
+def _allocation() -> Figure:
+    fits = optimal().fits
+    assert fits is not None, optimal().why
+    return isoflop_figure(fits.slices, fits.boot)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "scaling-loss": lambda: _loss("scaling"),
     "scaling-gain": lambda: _gain("scaling"),
@@ -59,6 +66,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "factorial": lambda: factorial_figure(interactions()),
     "predictions": lambda: predictions_figure(checks()),
     "token-ratio-loss": lambda: _loss("token-ratio"),
+    "allocation": _allocation,
+    "lstm-golden-loss": lambda: _loss("lstm-golden"),
 }
 
 

@@ -13,19 +13,24 @@ from typing import Any
 
 import pandas as pd
 
-from algoprog.report.ablations import Ablation, ablations_of
+from algoprog.report.ablations import Ablation, ablation, ablations_of, sorted_ablations
+from algoprog.report.optimal_size import OptimalSize, optimal_sizes
 from algoprog.report.predictions import check_store
 from algoprog.report.record import Record, busy_seconds, dig, read_record
 from algoprog.report.searches import optima_of
 from algoprog.scaling import Analysis, analyse, load_runs
+from algoprog.scaling.frontier import BUDGET_TOLERANCE
 from algoprog.scaling.interactions.analysis import factorial
 from algoprog.scaling.interactions.result import FactorialAnalysis
-from algoprog.scaling.predict import Check
+from algoprog.scaling.predict import Check, check, predict
 from algoprog.scaling.published.changes import FACTORS
 
 HERE = Path(__file__).resolve().parent
 ABOUT = HERE / "sweeps.json"
-SWEEPS = ("scaling", "ablations", "factorial", "token-ratio", "breakpoints")
+SWEEPS = (
+    "scaling", "ablations", "factorial", "token-ratio", "breakpoints", "allocation", "optimizers", "lstm-golden",
+    "data-quality", "data-quality-open-english",
+)  # fmt: skip
 DRAWS, SEED = 1000, 0
 
 Json = dict[str, Any]
@@ -41,13 +46,17 @@ def _kept(sweep: str) -> list[str]:
 
 
 def export(stores: Path) -> None:
-    """Write the tables and ``sweeps.json`` from the folders ``stores/SWEEP``. Raises InputError for one without a store."""
-    about = {}
+    """Write the tables and ``sweeps.json`` from those folders ``stores/SWEEP`` that exist; the rest stays as it is.
+
+    Raises InputError for a folder without a store.
+    """
+    known = json.loads(ABOUT.read_text(encoding="utf-8")) if ABOUT.is_file() else {}
     for sweep in SWEEPS:
-        record = read_record(stores / sweep)
-        load_runs(stores / sweep, keep=_kept(sweep)).to_csv(runs_file(sweep), index=False)
-        about[sweep] = _about(record)
-    ABOUT.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        if (stores / sweep).is_dir():
+            record = read_record(stores / sweep)
+            load_runs(stores / sweep, keep=_kept(sweep)).to_csv(runs_file(sweep), index=False)
+            known[sweep] = _about(record)
+    ABOUT.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _about(record: Record) -> Json:
@@ -115,3 +124,27 @@ def interactions() -> FactorialAnalysis:
 def checks() -> tuple[Check, ...]:
     """The predictions of the sweep breakpoints beside what came."""
     return check_store(about()["breakpoints"]["predictions"], analysis("breakpoints").points)
+
+
+@cache
+def checks_today() -> tuple[Check, ...]:
+    """The same from the same smaller runs, with the intervals that this version gives."""
+    targets = [(one.prediction.arch, one.prediction.flops) for one in checks()]
+    below = min(flops for _, flops in targets) / (1.0 + BUDGET_TOLERANCE)
+    found = analyse(runs("breakpoints"), draws=DRAWS, seed=SEED, max_flops=below)
+    return check(predict(found, targets), analysis("breakpoints").points)
+
+
+@cache
+def optimal() -> OptimalSize:
+    """The optimal size of modern by the runs of the sweep allocation."""
+    (found,) = optimal_sizes(analysis("allocation"), DRAWS, SEED)
+    return found
+
+
+@cache
+def optimizers() -> tuple[Ablation, ...]:
+    """modern against every other optimiser and batch size of the sweep optimizers, largest gain first."""
+    found = analysis("optimizers")
+    others = sorted(set(found.points["arch"]) - {"modern"})
+    return sorted_ablations([ablation(found, old, "modern") for old in others])

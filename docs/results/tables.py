@@ -6,23 +6,32 @@ from collections.abc import Callable
 from statistics import median
 
 import numpy as np
+import pandas as pd
 from pages import table
-from records import SWEEPS, about, analysis, checks, interactions, reverted, runs
+from records import SWEEPS, about, analysis, checks, checks_today, interactions, optimal, optimizers, reverted, runs
 
 from algoprog.report.ablations import at_flops
+from algoprog.report.content_sizes import placed
 from algoprog.report.growth import growth
 from algoprog.report.law_tests import law_tests
 from algoprog.report.numbers import digits, flops, with_interval
-from algoprog.scaling import Gain, MatchedGain, final_points
+from algoprog.scaling import Gain, MatchedGain, final_points, gain_at_flops
 from algoprog.scaling.breakpoints.words import break_sentence
+from algoprog.scaling.frontier import BUDGET_TOLERANCE
 from algoprog.scaling.interactions.result import Effect
+from algoprog.scaling.predict import Check
 from algoprog.scaling.published import changes, scaling_laws
 from algoprog.scaling.published.number import by_name
+from algoprog.scaling.published.optimal_size import hoffmann_exponents, kaplan_exponent
+from algoprog.scaling.surface.lack_of_fit import lack_of_fit
+from algoprog.scaling.tuning.searches import without_search
 
 FACTOR_NAMES = {
     "model.activation": "activation", "model.position": "position", "model.norm_placement": "norm", "schedule.name": "schedule",
 }  # fmt: skip
 TEST_DRAWS = 199
+GOLDEN_FLOPS = (2e10, 6e10, 1.8e11)
+CORPORA_FLOPS = 6e10  # the middle one of three budgets
 STARTED_NATS = 0.4  # a run this close to the unigram model has hardly begun to learn, whatever its ratio
 AT_AN_END = 0.02  # an end of an interval is not known better
 
@@ -89,7 +98,7 @@ def laws() -> str:
 def gains() -> str:
     """Gains at the largest compute inside the data of both, and whether they grow."""
     rows = []
-    for sweep in ("scaling", "breakpoints", "token-ratio"):
+    for sweep in ("scaling", "breakpoints", "token-ratio", "lstm-golden"):
         for pair in analysis(sweep).gains:
             found = growth(analysis(sweep), pair.a, pair.b)
             rows.append([
@@ -204,14 +213,121 @@ def ratio_offsets(compute: np.ndarray, ratio: np.ndarray, loss: np.ndarray, base
 
 
 def predictions() -> str:
-    """Losses predicted from smaller budgets before the larger ones were run."""
+    """Losses predicted from smaller budgets before the larger ones were run, and as this version would predict them."""
     rows = []
-    for check in checks():
-        told = check.prediction
-        inside = {True: "yes", False: "no", None: "–"}[check.inside]
-        measured = "–" if check.measured is None else digits(check.measured, 4)
-        rows.append([told.arch, flops(told.flops), with_interval(told.loss, told.interval), measured, inside])
-    return table(("architecture", "FLOPs", "predicted (95 %)", "measured", "inside"), rows)
+    for check, today in zip(checks(), checks_today(), strict=True):
+        told, measured = check.prediction, check.measured
+        rows.append([
+            told.arch, flops(told.flops), with_interval(told.loss, told.interval), _inside(check),
+            with_interval(today.prediction.loss, today.prediction.interval), _inside(today),
+            "–" if measured is None else digits(measured, 4),
+        ])  # fmt: skip
+    return table(
+        ("architecture", "FLOPs", "predicted (95 %)", "inside", "with today's draws", "inside", "measured"), rows
+    )
+
+
+def _inside(check: Check) -> str:
+    return {True: "yes", False: "no", None: "–"}[check.inside]
+
+
+def optimizer_gains() -> str:
+    """The gain of modern, AdamW at batch 8, over every other optimiser and batch size."""
+    rows = []
+    for one in optimizers():
+        repeats, laws = one.matched, one.by_laws
+        told = "–" if repeats.gain is None else with_interval(repeats.gain, repeats.interval)
+        by_laws = (
+            "none in range" if laws is None else f"{with_interval(laws.gain, laws.interval)} at {flops(laws.flops_b)}"
+        )
+        rows.append([one.old, told, by_laws])
+    largest = flops(max(one.matched.flops or 0.0 for one in optimizers()))
+    return table(("instead", f"gain of modern at {largest} FLOPs (95 %)", "by laws of both (95 %), FLOPs"), rows)
+
+
+def sizes() -> str:
+    """How the optimal size grows with compute, by surface and by slices, and what Kaplan's exponent wastes."""
+    rows = [
+        [
+            f"exponent of the optimal size, by the {way.name}",
+            with_interval(way.a, way.interval),
+            placed(way.interval or (0.0, 1.0), (kaplan_exponent(), kaplan_exponent())),
+            placed(way.interval or (0.0, 1.0), hoffmann_exponents()),
+        ]
+        for way in optimal().ways
+    ]
+    rows += [
+        [
+            f"tokens per parameter at {flops(way.flops)} FLOPs, by the {way.name}",
+            with_interval(way.ratio, way.ratio_interval),
+            "–",
+            "–",
+        ]
+        for way in optimal().ways
+        if way.ratio is not None
+    ]
+    rows += [
+        [
+            f"compute wasted by Kaplan's exponent at {flops(one.flops)} FLOPs",
+            with_interval(one.found.gain, one.found.interval),
+            "–",
+            "–",
+        ]
+        for one in optimal().waste
+    ]
+    misfit = None if optimal().fits is None else lack_of_fit(optimal().fits.surface.fit)
+    if misfit is not None:
+        missed, noise = f"{100 * misfit.misses:.2g} %", f"{100 * misfit.repeats:.2g} %"
+        rows.append(
+            [
+                f"the surface misses {misfit.cells} means by {missed}, repeats differ by {noise}",
+                f"p = {misfit.p:.1g}",
+                "–",
+                "–",
+            ]
+        )
+    low, high = hoffmann_exponents()
+    return table(
+        ("", "95 %", f"Kaplan's {kaplan_exponent():g} inside", f"Hoffmann's {low:.2f} to {high:.2f} inside"), rows
+    )
+
+
+def golden() -> str:
+    """Loss after a search over everything, mean of the seeds at the chosen settings with its range, by budget."""
+    rows = []
+    tuned, searched = (without_search(final_points(runs(sweep))) for sweep in ("lstm-golden", "ablations"))
+    nominal = {"lstm": tuned[tuned["arch"] == "lstm"], "modern": tuned[tuned["arch"] == "modern"]}
+    plain = searched[searched["arch"] == "modern"]
+    for budget in GOLDEN_FLOPS:
+        parts = [_at(nominal["lstm"], budget), _at(nominal["modern"], budget), _at(plain, budget)]
+        rows.append([flops(budget), *(_mean_and_range(part) for part in parts)])
+    return table(("FLOPs", "lstm, all tuned", "modern, all tuned", "modern, rate searched (ablations)"), rows)
+
+
+def _at(final: pd.DataFrame, budget: float) -> pd.DataFrame:
+    return final[np.abs(np.log(final["flops"].to_numpy() / budget)) < BUDGET_TOLERANCE]
+
+
+def _mean_and_range(part: pd.DataFrame) -> str:
+    if part.empty:
+        return "–"
+    # A search over depths leaves the best run of each depth; that of the depth that lost was not repeated.
+    losses = part["loss"][part["lr"] == part["lr"].mode()[0]].to_numpy()
+    mean, low, high = (digits(float(value), 4) for value in (losses.mean(), losses.min(), losses.max()))
+    return f"{mean} ({low} to {high}, {len(losses)} runs)"
+
+
+def corpora() -> str:
+    """Gains at one compute on two corpora."""
+    rows = []
+    for a, b in (("retro", "modern"), ("lstm", "modern"), ("lstm", "retro")):
+        cells = [f"{b} over {a}"]
+        for sweep in ("data-quality", "data-quality-open-english"):
+            found = analysis(sweep)
+            gain = gain_at_flops(found.fit, a, b, CORPORA_FLOPS, boot=found.boot)
+            cells.append(with_interval(gain.gain, gain.interval) + ("" if gain.in_range else ", extrapolated"))
+        rows.append(cells)
+    return table(("new over old", "`sotu`", "`open-english-core`"), rows)
 
 
 def breaks() -> str:
@@ -226,5 +342,6 @@ def breaks() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "sweeps": sweeps, "searches": searches, "laws": laws, "gains": gains, "ablations": ablations, "effects": effects,
     "product": product, "ratios": ratios, "predictions": predictions, "breaks": breaks,
+    "optimizers": optimizer_gains, "sizes": sizes, "golden": golden, "corpora": corpora,
 }  # fmt: skip
 """Every table of the page, by the name between its markers."""

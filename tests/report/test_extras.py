@@ -23,7 +23,7 @@ from algoprog.report.figure_rates import MOST, rates_figure, shown_of
 from algoprog.report.numbers import with_interval
 from algoprog.report.page import Written
 from algoprog.report.record import Record, read_record
-from algoprog.report.searches import Extras, extras
+from algoprog.report.searches import Extras, extras, optima_of
 from algoprog.report.style import looks
 from algoprog.scaling import InputError, PowerLaw
 from algoprog.scaling.interactions.result import RateSearches
@@ -59,6 +59,16 @@ def test_every_search_finds_the_known_optimum(found: Extras) -> None:
 def test_a_run_that_diverged_is_part_of_its_search(found: Extras) -> None:
     [search] = [one for one in found.optima if len(one.rates) == 6]
     assert search.arch == "modern" and search.rates[-1] == 0.056 and search.losses[-1] == float("inf")
+
+
+def test_trials_over_many_settings_are_no_search_of_the_rate(record: Record) -> None:
+    tuned = {"arch": ["gelu"], "width": sorted({run["width"] for run in record.runs}), "tune": {"trials": 24}}
+    sweep = {**record.meta["sweep"], "grids": [{"arch": ["modern"], "width": [16], "tune": None}, tuned]}
+    left, every = optima_of(replace(record, meta={**record.meta, "sweep": sweep})), optima_of(record)
+    assert [(one.arch, one.flops, one.rate) for one in left] == [
+        (one.arch, one.flops, one.rate) for one in every if one.arch != "gelu"
+    ]
+    assert 0 < len(left) < len(every)
 
 
 def test_rates_are_drawn_with_parabola_optimum_and_what_diverged(found: Extras) -> None:
