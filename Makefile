@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
 # A process per core, up to four: each holds torch and a prepared corpus of its own.
 TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --durations 15
 
-test: setup csrc-check
+test: setup
 	$(TESTS)
 
 # Apart from `make test`: before Python 3.12 tracing lines makes the suite take a third longer.

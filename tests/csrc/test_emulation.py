@@ -196,7 +196,11 @@ CASES = {
 }
 
 
-SLOW = ("one block, tile of 16, one step", "four blocks")  # what they show, others show as well
+SLOW = (
+    "one block, tile of 16, one step",
+    "four blocks",
+    "eight blocks, one buffer",
+)  # what they show, others show as well
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES])

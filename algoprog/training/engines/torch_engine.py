@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -102,4 +103,6 @@ class TorchEngine:
 
     def close(self) -> None:
         if dist.is_initialized():
+            # A wrapped model in a cycle of references holds the group, whose threads would outlive the interpreter and abort.
+            gc.collect()
             dist.destroy_process_group()

@@ -117,6 +117,7 @@ def test_a_width_that_nobody_chose(draw: Draw, any_width: int) -> None:
     agree(per_token("flash"), *case(draw, 20, 70, min(any_width, 256), BF16, scale=0.1))
 
 
+@pytest.mark.slow  # ten seconds in the interpreter; a tile beyond the end of a vocabulary is in the tests of shapes, too
 @pytest.mark.parametrize("method", METHODS)
 def test_the_vocabulary_of_gpt2(method: str, draw: Draw) -> None:
     agree(per_token(method), *case(draw, 3, 50257, 16, FP32))

@@ -22,8 +22,13 @@ TOLERANCE = {"fp32": 2e-5, "bf16": 5e-3}
     [
         ("modern", "fp32", {"depth": 2, "heads": 2, "norm": "rms"}),
         ("modern", "bf16", {"depth": 1, "heads": 2}),
-        ("retro", "fp32", {"depth": 1, "heads": 2, "activation": "glu"}),
-        ("modern", "fp32", {"depth": 1, "heads": 1, "norm": "layernorm", "activation": "gelu", "final_norm": "rms"}),
+        pytest.param("retro", "fp32", {"depth": 1, "heads": 2, "activation": "glu"}, marks=pytest.mark.slow),
+        pytest.param(
+            "modern",
+            "fp32",
+            {"depth": 1, "heads": 1, "norm": "layernorm", "activation": "gelu", "final_norm": "rms"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_fused_and_reference_kernels_give_one_loss_curve(
