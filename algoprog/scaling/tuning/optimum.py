@@ -26,9 +26,8 @@ from algoprog.scaling.laws import FloatArray
 
 WINDOW = 0.76  # decades on either side of the best rate: three steps of a quarter of a decade
 FEWEST_RATES = 3
-CLIFF_NATS = (
-    0.5  # at a curvature of 1 nat per decade^2, which is steep, the end of the window lies 0.56 above the optimum
-)
+# At a curvature of 1 nat per decade^2, which is steep, the end of the window lies 0.56 above the optimum.
+CLIFF_NATS = 0.5
 FEWEST_FREEDOM = 4  # from which an architecture's own noise is used
 FLAT_SHARE = 0.025
 """A share of draws without a minimum beyond which the optimum has no interval."""
